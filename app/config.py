@@ -1,0 +1,76 @@
+"""Settings, read from the environment (prefix `SYNTHWARD_`) and frozen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. `synthward config` prints it with the secrets masked.
+
+    Times are in seconds, sizes in bytes.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SYNTHWARD_", frozen=True, extra="ignore")
+
+    # Where things are
+    database_url: SecretStr = Field(SecretStr("sqlite:///synthward-data/synthward.db"), description="SQLAlchemy URL; SQLite or PostgreSQL (postgresql+psycopg://…)")
+    broker_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Celery broker: Redis or Valkey")
+    artifacts_url: SecretStr = Field(SecretStr("synthward-data/artifacts"), description="a folder, or any fsspec URL such as s3://bucket/prefix")
+    artifacts_options: SecretStr = Field(SecretStr("{}"), description="JSON of fsspec options for artifacts_url (endpoint_url, key, secret …)")
+    scratch_dir: Path | None = Field(None, description="where uploads and parts are written before they are stored; default: the system's temporary folder")
+
+    # Who may ask
+    no_auth: bool = Field(False, description="answer without keys; loopback only")
+
+    # Limits
+    max_rows: int = Field(10_000_000, ge=1)
+    max_replicates: int = Field(100, ge=1)
+    max_fields: int = Field(1000, ge=1)
+    max_request_bytes: int = Field(4 * MIB, ge=1024)
+    max_upload_bytes: int = Field(512 * MIB, ge=1024)
+    max_upload_rows: int = Field(5_000_000, ge=1)
+    max_upload_columns: int = Field(1000, ge=1)
+    max_wait: float = Field(60.0, ge=0)
+
+    # Lifetimes
+    job_ttl: float = Field(30 * 86400.0, gt=0, description="from the end of a job to its deletion")
+    dataset_ttl: float = Field(30 * 86400.0, gt=0, description="from the upload of a dataset to its deletion")
+    idempotency_ttl: float = Field(2 * 86400.0, ge=86400)
+
+    # The job's life
+    max_attempts: int = Field(5, ge=1)
+    lease: float = Field(10.0, gt=0, description="a claim that is not renewed for so long is void")
+    heartbeat: float = Field(1.0, gt=0)
+    sweep_every: float = Field(2.0, gt=0)
+    kill_after: float = Field(3.0, ge=0, description="from SIGTERM to SIGKILL of a cancelled job's process")
+    heavy_rows: int = Field(500_000, ge=1, description="rows × replicates from which a job goes to the heavy queue and is made in shards")
+    threads: int = Field(1, ge=1, description="threads of BLAS and torch in a job's process; part of what makes bytes repeatable")
+    nice: int = Field(10, ge=0, le=19, description="how far job processes step back behind the API")
+
+    # Disclosure
+    min_cell: int = Field(10, ge=2, description="no statement about fewer persons of a real table than this")
+
+    log_level: str = Field("INFO")
+
+
+def load() -> Settings:
+    """Read the settings from the environment, once, at a composition root."""
+    return Settings()
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment in which `load` gives equal settings, for the processes that we start."""
+    environment = dict(os.environ)
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        environment[f"SYNTHWARD_{name.upper()}"] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    return environment

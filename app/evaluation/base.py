@@ -1,0 +1,84 @@
+"""What a metric is: a number never travels without its yardstick, and absence has a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from app.schema.table import TableSchema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Dimension = Literal["conformance", "fidelity", "utility", "privacy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A measured figure.
+
+    Parameters
+    ----------
+    value : float
+        The headline: the stated aggregate of `details["table"]` where there is one.
+    interval : (float, float) or None
+        95 % interval, None where none can be stated.
+    baseline : float or None
+        The figure that a perfect generator would get: the holdout in the synthetic table's place.
+    details : mapping
+        JSON-ready; a table that the value is the aggregate of, sizes, seeds, a plain-language reading.
+    """
+
+    value: float
+    interval: tuple[float, float] | None = None
+    baseline: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NotMeasured:
+    """Why there is no figure, in words that a reader can act on."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What is judged, and against what. Frames have the dtypes of `app.schema.frames`.
+
+    Parameters
+    ----------
+    schema : TableSchema
+        With the statistics that the caller declared.
+    synthetic : tuple of DataFrame
+        One for each replicate; may be a sample of what was made.
+    train, holdout : DataFrame or None
+        The real table's two parts, None without a reference.
+    target : str or None
+        The column that a later user would predict.
+    """
+
+    schema: TableSchema
+    synthetic: tuple[pd.DataFrame, ...]
+    train: pd.DataFrame | None = None
+    holdout: pd.DataFrame | None = None
+    target: str | None = None
+    group: str | None = None
+    quasi_identifiers: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
+    min_cell: int = 10
+    seed: int = 0
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A measurement on Tables. Built without arguments."""
+
+    name: ClassVar[str]
+    dimension: ClassVar[Dimension]
+    higher_is_better: ClassVar[bool]
+    needs: ClassVar[frozenset[str]]
+
+    def measure(self, tables: Tables) -> Score | NotMeasured:
+        """Measure. Called only where everything in `needs` is there."""

@@ -1,0 +1,119 @@
+"""What a generator is. Write one with `marginals.py` open beside you; `docs/generators.md` tells the rest.
+
+The HTTP side imports every generator's module for its name, capabilities and Options: a module imports
+numpy, pandas, torch and the like inside its functions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+from app.schema.table import TableSchema
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.random import SeedSequence
+
+SHARD_ROWS = 131_072
+"""Rows of a full shard. Part of what makes the same seed give the same bytes: never depends on the machine."""
+
+Declaration = Literal["marginals", "missing", "associations", "conditionals", "formulas", "rules"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a generator needs and keeps.
+
+    Parameters
+    ----------
+    needs_reference : bool
+        Cannot work without a real table.
+    learns_from_reference : bool
+        Learns from a reference by default. Generators that need one always do; others may offer
+        an option `fit` (see `learns`).
+    reproducible : bool
+        Same request, seed and version: same bytes.
+    prefix : bool
+        Rows 1 … k of a job are rows 1 … k of any longer job with the same seed.
+    heavy : bool
+        Trains long or takes much memory: runs in the heavy queue.
+    uses_llm : bool
+        Asks a language model.
+    honours : frozenset of str
+        Kinds of declarations that it honours. Types, constraints and rules are honoured by all.
+    """
+
+    needs_reference: bool = False
+    learns_from_reference: bool = False
+    reproducible: bool = True
+    prefix: bool = False
+    heavy: bool = False
+    uses_llm: bool = False
+    honours: frozenset[Declaration] = field(default_factory=frozenset)
+
+
+class NoOptions(BaseModel):
+    """For generators without options."""
+
+    model_config = {"extra": "forbid", "frozen": True}
+
+
+class Progress(Protocol):
+    """What a long `fit` calls now and then; it may raise to end the work."""
+
+    def __call__(self, fraction: float, detail: str = "", eta_seconds: float | None = None) -> None:
+        """Report `fraction` (0 … 1) of the stage done."""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A fitted generator. It is pickled to reach other workers, so it holds no real row, open file or thread."""
+
+    def sample_shard(self, index: int, n_rows: int, *, seed: SeedSequence) -> pd.DataFrame:
+        """Return exactly `n_rows` rows of shard `index`: a pure function of (self, seed, index).
+
+        A shorter shard is the prefix of the full one (SHARD_ROWS) where `capabilities.prefix` says so.
+        Columns and dtypes are those of `app.schema.frames`, constraints and rules hold.
+
+        Raises
+        ------
+        RowShortfall
+            Where rules cannot be met.
+        """
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Built as `cls(Options(...))`."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    version: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+    Options: ClassVar[type[BaseModel]]
+
+    def __init__(self, options: BaseModel) -> None: ...
+
+    def fit(
+        self,
+        schema: TableSchema,
+        train: pd.DataFrame | None,
+        *,
+        seed: SeedSequence,
+        progress: Progress,
+        warn: Callable[[str, str], None],
+    ) -> Sampler:
+        """Learn from what is declared and, where given, from `train`; return a Sampler.
+
+        `warn(pointer, message)` records a warning on the job (an adaptation, a declaration not honoured).
+        """
+
+
+def learns(generator: Generator, options: BaseModel) -> bool:
+    """Whether this generator, with these options, is given the train part of a reference."""
+    capabilities = generator.capabilities
+    return capabilities.needs_reference or capabilities.learns_from_reference or bool(getattr(options, "fit", False))
