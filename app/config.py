@@ -20,11 +20,24 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SYNTHWARD_", frozen=True, extra="ignore")
 
     # Where things are
-    database_url: SecretStr = Field(SecretStr("sqlite:///synthward-data/synthward.db"), description="SQLAlchemy URL; SQLite or PostgreSQL (postgresql+psycopg://…)")
-    broker_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Celery broker: Redis or Valkey")
-    artifacts_url: SecretStr = Field(SecretStr("synthward-data/artifacts"), description="a folder, or any fsspec URL such as s3://bucket/prefix")
-    artifacts_options: SecretStr = Field(SecretStr("{}"), description="JSON of fsspec options for artifacts_url (endpoint_url, key, secret …)")
-    scratch_dir: Path | None = Field(None, description="where uploads and parts are written before they are stored; default: the system's temporary folder")
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///synthward-data/synthward.db"),
+        description="SQLAlchemy URL; SQLite or PostgreSQL (postgresql+psycopg://…)",
+    )
+    broker_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Celery broker: Redis or Valkey"
+    )
+    artifacts_url: SecretStr = Field(
+        SecretStr("synthward-data/artifacts"),
+        description="a folder, or any fsspec URL such as s3://bucket/prefix",
+    )
+    artifacts_options: SecretStr = Field(
+        SecretStr("{}"), description="JSON of fsspec options for artifacts_url (endpoint_url, key, secret …)"
+    )
+    scratch_dir: Path | None = Field(
+        None,
+        description="where uploads and parts are written before they are stored; default: the system's temporary folder",
+    )
 
     # Who may ask
     no_auth: bool = Field(False, description="answer without keys; loopback only")
@@ -50,8 +63,16 @@ class Settings(BaseSettings):
     heartbeat: float = Field(1.0, gt=0)
     sweep_every: float = Field(2.0, gt=0)
     kill_after: float = Field(3.0, ge=0, description="from SIGTERM to SIGKILL of a cancelled job's process")
-    heavy_rows: int = Field(500_000, ge=1, description="rows × replicates from which a job goes to the heavy queue and is made in shards")
-    threads: int = Field(1, ge=1, description="threads of BLAS and torch in a job's process; part of what makes bytes repeatable")
+    heavy_rows: int = Field(
+        500_000,
+        ge=1,
+        description="rows × replicates from which a job goes to the heavy queue and is made in shards",
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        description="threads of BLAS and torch in a job's process; part of what makes bytes repeatable",
+    )
     nice: int = Field(10, ge=0, le=19, description="how far job processes step back behind the API")
 
     # Disclosure
@@ -72,5 +93,7 @@ def as_environment(settings: Settings) -> dict[str, str]:
         value = getattr(settings, name)
         if value is None:
             continue
-        environment[f"SYNTHWARD_{name.upper()}"] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        environment[f"SYNTHWARD_{name.upper()}"] = (
+            value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        )
     return environment

@@ -68,13 +68,20 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return create_engine(
-            parsed, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=10,
+            parsed,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            pool_timeout=10,
             connect_args={"connect_timeout": 5},
         )
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
-        parsed, poolclass=QueuePool, pool_size=pool_size, max_overflow=pool_size,
+        parsed,
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=pool_size,
         connect_args={"timeout": 15, "check_same_thread": False},
     )
 

@@ -57,7 +57,9 @@ class InvalidInput(SynthwardError):
     def __init__(self, faults: Iterable[Fault], detail: str | None = None) -> None:
         self.faults = tuple(faults)
         count = len(self.faults)
-        super().__init__(detail or f"{count} {'fault' if count == 1 else 'faults'} found; each is named in `errors`.")
+        super().__init__(
+            detail or f"{count} {'fault' if count == 1 else 'faults'} found; each is named in `errors`."
+        )
 
 
 class JobNotFound(SynthwardError):

@@ -1,0 +1,49 @@
+# make demo, make test: all that a newcomer needs. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Set to PyTorch's CPU wheel index (see README, Installing) where a plain install would bring CUDA.
+TORCH_INDEX ?=
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types bench serve lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## make .venv with everything, ctgan and a CPU torch included
+
+$(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ctgan,s3,dev]'
+	touch $(STAMP)
+
+demo: install ## start everything embedded, run real jobs, say where rows and reports are
+	$(BIN)/python -m app.demo
+
+test: install lint types ## install and run all tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered -m "not slow" tests
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: install
+	$(BIN)/mypy
+
+bench: install ## run the slow tests and the benchmarks
+	$(BIN)/python -m pytest -m slow tests
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+serve: install ## start the service on 127.0.0.1:8000 with its data in synthward-data/
+	$(BIN)/synthward serve --host 127.0.0.1 --port 8000 --data-dir synthward-data
+
+lock: install ## write the versions in use to requirements.lock
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu$$//' > requirements.lock
+
+clean: ## remove the environment and what tools left behind
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
