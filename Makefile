@@ -37,7 +37,7 @@ types: install
 
 bench: install ## run the slow tests and the benchmarks
 	$(BIN)/python -m pytest -m slow tests
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	for name in http_load job_latency marginals; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 serve: install ## start the service on 127.0.0.1:8000 with its data in synthward-data/
 	$(BIN)/synthward serve --host 127.0.0.1 --port 8000 --data-dir synthward-data

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     )
     scratch_dir: Path | None = Field(
         None,
-        description="where uploads and parts are written before they are stored; default: the system's temporary folder",
+        description="where files are written before they are stored; default: the system's temporary folder",
     )
 
     # Who may ask

@@ -1,4 +1,4 @@
-"""Brings a database to the present schema. The migrations lie in `alembic/`, packaged as `app/_migrations`."""
+"""Brings a database to the present schema. Migrations lie in `alembic/`, packaged as `app/_migrations`."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Tally:
 async def open_loop(
     host: str, port: int, rate: float, seconds: float, make: Callable[[int], tuple[str, str, bytes]]
 ) -> Tally:
-    """Send `rate` requests a second for `seconds`, each when it is due whether or not earlier ones were answered."""
+    """Send `rate` requests a second for `seconds`, each when it is due, answered or not the earlier ones."""
     tally, free, running = Tally(), [Connection(host, port) for _ in range(8)], set()
     start = time.perf_counter()
 

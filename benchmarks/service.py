@@ -31,9 +31,12 @@ def running(
 ) -> Iterator[tuple[psutil.Process, float]]:
     """Run a command until the block ends; yield its process and the seconds until `path` answered 200."""
     start = time.perf_counter()
-    log = open(os.devnull, "wb")  # noqa: SIM115 (closed with the process)
     process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, **(environment or {})}, stdout=log, stderr=log
+        command,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         while True:
@@ -52,7 +55,6 @@ def running(
             process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
-        log.close()
 
 
 def serve(data_dir: Path, port: int, *more: str) -> list[str]:

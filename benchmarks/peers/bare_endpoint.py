@@ -1,4 +1,4 @@
-"""The limit that POST /v1/jobs is held against: a bare FastAPI endpoint, the same body validated, one row inserted."""
+"""What POST /v1/jobs is held against: a bare FastAPI endpoint, the same body validated, one row inserted."""
 
 from __future__ import annotations
 
