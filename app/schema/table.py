@@ -7,6 +7,7 @@ holds the values alone and imports no numerics: the HTTP side reads it.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -94,8 +95,22 @@ class Field:
             return "temporal"
         return "id" if self.primary_key or self.constraints.unique else "text"
 
+    @property
+    def places(self) -> int | None:
+        """Decimals that values are rounded to: as declared, else two digits finer than the sd, else None.
+
+        Where a reference tells better (API.md: the reference's decimals come before the sd's), a
+        generator replaces `decimals` in its own copy of the field.
+        """
+        if self.type in ("integer", "year"):
+            return 0
+        if self.type != "number" or self.decimals is not None:
+            return self.decimals
+        sd = self.statistics.sd
+        return None if not sd else min(max(2 - math.floor(math.log10(sd)), 0), 15)
+
     def to_number(self, value: Value) -> float:
-        """Put a typed value on the field's numeric scale (days for dates and datetimes, seconds for times)."""
+        """Put a typed value on the field's numeric scale: days for (date)times, seconds for times of day."""
         if isinstance(value, dt.datetime):
             naive = value.astimezone(dt.UTC).replace(tzinfo=None) if value.tzinfo else value
             return (naive - dt.datetime(1970, 1, 1)) / dt.timedelta(days=1)
@@ -153,18 +168,27 @@ class TableSchema:
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    _positions: dict[str, int] = field(init=False, default_factory=dict, compare=False, repr=False)
+    """Position by name: schemas have hundreds of fields and thousands of statements that name them."""
+
+    def __post_init__(self) -> None:
+        """Index the names; the first of equal ones counts."""
+        for position, item in enumerate(self.fields):
+            self._positions.setdefault(item.name, position)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Field names, in order."""
         return tuple(item.name for item in self.fields)
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a field of that name."""
+        return name in self._positions
+
     def __getitem__(self, name: str) -> Field:
         """Return the field of that name; KeyError where there is none."""
-        for item in self.fields:
-            if item.name == name:
-                return item
-        raise KeyError(name)
+        return self.fields[self._positions[name]]
 
     def index(self, name: str) -> int:
-        """Return the position of the field of that name, as JSON pointers count it."""
-        return self.names.index(name)
+        """Return the position of the field of that name, as JSON pointers count it; KeyError where none."""
+        return self._positions[name]
