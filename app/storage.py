@@ -53,6 +53,9 @@ class ArtifactStore(Protocol):
     def chunks(self, key: str, start: int, stop: int, size: int = 1 << 18) -> Iterator[bytes]:
         """Yield the bytes from `start` up to `stop` (exclusive) in pieces of at most `size`."""
 
+    def keys(self, prefix: str) -> list[str]:
+        """Return every key under the folder `prefix` (`jobs/x/`), in no order; none where it is absent."""
+
     def delete_prefix(self, prefix: str) -> None:
         """Delete a folder of keys (`jobs/x/`), or one whole key; absent ones are fine."""
 
@@ -131,6 +134,12 @@ class FolderStore:
         """Yield the bytes from `start` up to `stop` (exclusive) in pieces of at most `size`."""
         with self.open(key, start) as file:
             yield from _pieces(key, file, stop - start, size)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return every key under the folder `prefix`, in no order; none where it is absent."""
+        with _translated(prefix):
+            found = [path for path in self._path(prefix).rglob("*") if path.is_file()]
+        return [path.relative_to(self._root).as_posix() for path in found]
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete a folder of keys, or one whole key; absent ones are fine."""
@@ -221,6 +230,17 @@ class FsspecStore:
         """Yield the bytes from `start` up to `stop` (exclusive) in pieces of at most `size`."""
         with self.open(key, start) as file:
             yield from _pieces(key, file, stop - start, size)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return every key under the folder `prefix`, in no order; none where it is absent."""
+        with _translated(prefix):
+            system, root = self._system()
+            system.invalidate_cache()
+            try:
+                found = system.find(f"{root}/{_checked(prefix)}")
+            except FileNotFoundError:
+                return []
+            return [path.removeprefix(root).lstrip("/") for path in found]
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete a folder of keys, or one whole key; absent ones are fine."""

@@ -1,4 +1,4 @@
-"""What workers write of jobs, shards and artifacts: claims with a lease, and writes that only the holder can make.
+"""What workers write of jobs, shards and artifacts: claims with a lease, and writes by their holder alone.
 
 A write names the claim's holder, which no two claims share, and the attempt's number: a late dead attempt
 changes nothing. Times are this machine's clock; workers' clocks must agree within a fraction of the lease.
@@ -134,7 +134,7 @@ def holder_name() -> str:
     return f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(8)}"
 
 
-# Claiming and renewing ---------------------------------------------------------------------------------------
+# Claiming and renewing ----------------------------------------------------------------------------
 
 
 def claim(engine: Engine, job_id: str, *, lease: float) -> Claim | None:
@@ -258,7 +258,7 @@ def _never_less(column: ColumnElement[Any], value: float) -> ColumnElement[Any]:
     return case((column < value, value), else_=column)
 
 
-# Outcomes of a claim -----------------------------------------------------------------------------------------
+# Outcomes of a claim ------------------------------------------------------------------------------
 
 
 def record_sampled(
@@ -326,7 +326,7 @@ def give_back(engine: Engine, held: Claim) -> None:
 
 
 def give_up(engine: Engine, held: Claim, *, pause: float, evaluating: bool) -> None:
-    """End a claim whose process died: the job can be claimed again after `pause` seconds; the attempt counts."""
+    """End a claim whose process died; the attempt counts, the job is free again after `pause` seconds."""
     moment = now()
     failures = held.evaluate_failures + (1 if evaluating else 0)
     with transaction(engine) as connection:
@@ -433,7 +433,7 @@ def _joined(old: Sequence[dict[str, str]], new: Sequence[dict[str, str]]) -> lis
     return joined
 
 
-# What a worker reads -----------------------------------------------------------------------------------------
+# What a worker reads ------------------------------------------------------------------------------
 
 
 def artifacts(engine: Engine, job_id: str, name: str) -> list[Artifact]:
@@ -457,14 +457,7 @@ def has_ended_so(engine: Engine, held: Claim) -> bool:
     return row is not None and row.status not in UNFINISHED and row.lease_holder == held.holder
 
 
-def is_recorded(engine: Engine, job_id: str, prefix: str) -> bool:
-    """Whether any recorded artifact of the job lies under `prefix`."""
-    with reading(engine) as connection:
-        condition = and_(ARTIFACTS.c.job_id == job_id, ARTIFACTS.c.key.startswith(prefix, autoescape=True))
-        return connection.scalar(select(func.count()).select_from(ARTIFACTS).where(condition)) != 0
-
-
-# Shards ------------------------------------------------------------------------------------------------------
+# Shards -------------------------------------------------------------------------------------------
 
 
 def claim_shard(engine: Engine, job_id: str, *, lease: float) -> ShardClaim | None:
@@ -518,15 +511,16 @@ def renew_shard(engine: Engine, held: ShardClaim, *, lease: float) -> bool:
     """Renew a shard's claim; return whether the job is to be cancelled; raise LeaseLost where it is void."""
     moment = now()
     with transaction(engine) as connection:
-        _write_shard(connection, held, lease_until=moment + dt.timedelta(seconds=lease))
+        # The job's row before the shard's, here and wherever both are written: no two can block each other.
         row = connection.execute(
             update(JOBS)
             .where(JOBS.c.id == held.work.id, JOBS.c.status == "running", JOBS.c.phase == "shards")
             .values(updated_at=moment)
             .returning(JOBS.c.cancel_requested)
         ).one_or_none()
-    if row is None:
-        raise LeaseLost
+        if row is None:
+            raise LeaseLost
+        _write_shard(connection, held, lease_until=moment + dt.timedelta(seconds=lease))
     return bool(row.cancel_requested)
 
 
@@ -596,7 +590,6 @@ def fail_sharing(engine: Engine, held: ShardClaim, problem: dict[str, Any], *, j
     """End a job badly because a shard of it cannot be made; raise LeaseLost where the claim is void."""
     moment = now()
     with transaction(engine) as connection:
-        _write_shard(connection, held, lease_until=None)
         ended = connection.execute(
             update(JOBS)
             .where(JOBS.c.id == held.work.id, JOBS.c.status == "running", JOBS.c.phase == "shards")
@@ -612,6 +605,7 @@ def fail_sharing(engine: Engine, held: ShardClaim, problem: dict[str, Any], *, j
         )
         if ended.rowcount != 1:
             raise LeaseLost
+        _write_shard(connection, held, lease_until=None)
         _forget_files(connection, held.work.id)
 
 
@@ -694,7 +688,7 @@ def _count_shards(connection: Connection, job_id: str) -> tuple[int, int]:
     return int(row[0] or 0), int(row[1])
 
 
-# What the sweeper asks and writes ----------------------------------------------------------------------------
+# What the sweeper asks and writes -----------------------------------------------------------------
 
 
 def unheard(engine: Engine, *, older_than: float, limit: int = 500) -> list[Ring]:
@@ -792,6 +786,23 @@ def files_gone(engine: Engine, job_id: str) -> None:
     """Forget the artifacts of a job whose files were deleted."""
     with transaction(engine) as connection:
         connection.execute(delete(ARTIFACTS).where(ARTIFACTS.c.job_id == job_id))
+
+
+def recorded_keys(engine: Engine, job_id: str) -> frozenset[str]:
+    """Return the keys of all recorded artifacts of a job."""
+    with reading(engine) as connection:
+        return frozenset(connection.scalars(select(ARTIFACTS.c.key).where(ARTIFACTS.c.job_id == job_id)))
+
+
+def ended_untidily(engine: Engine, since: dt.datetime, until: dt.datetime) -> list[str]:
+    """Return jobs that ended in (since, until] and may have left files that nobody recorded."""
+    untidy = or_(JOBS.c.attempt > 1, JOBS.c.phase != "whole", JOBS.c.status != "succeeded")
+    with reading(engine) as connection:
+        return list(
+            connection.scalars(
+                select(JOBS.c.id).where(JOBS.c.finished_at > since, JOBS.c.finished_at <= until, untidy)
+            )
+        )
 
 
 def purge_jobs(engine: Engine, settings: Settings, limit: int = 100) -> list[str]:
