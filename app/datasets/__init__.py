@@ -1,0 +1,1 @@
+"""Uploaded tables: receiving, reading, keeping and splitting them."""

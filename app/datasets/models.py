@@ -30,4 +30,7 @@ class DatasetRow(Base):
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime())
     expires_at: Mapped[dt.datetime] = mapped_column(UtcDateTime())
 
-    __table_args__ = (Index("ix_datasets_owner_id", "owner", "id"), Index("ix_datasets_expires_at", "expires_at"))
+    __table_args__ = (
+        Index("ix_datasets_owner_id", "owner", "id"),
+        Index("ix_datasets_expires_at", "expires_at"),
+    )

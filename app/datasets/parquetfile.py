@@ -1,0 +1,153 @@
+"""A Parquet file as a table of plain columns, or a refusal that names the column and its type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from app.datasets.limits import Limits, unreadable
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the file begins as a Parquet file does."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"PAR1", b"PARE")
+
+
+def read_parquet(path: Path, limits: Limits) -> tuple[pa.Table, dict[str, str]]:
+    """Read a Parquet file; the column types are those that `app.schema.frames` names.
+
+    Returns
+    -------
+    table : pyarrow.Table
+        Columns of int64, double, bool, string, date32, timestamp[us] (UTC where zoned) or time32[s]; NaN is null.
+    notes : dict of str to str
+        By column: how it was read, where that is not plain.
+
+    Raises
+    ------
+    UploadUnreadable
+        Where the file is damaged or encrypted, or a column is nested, binary or a duration.
+    UploadTooLarge
+        Over a limit.
+    """
+    try:
+        metadata = pq.read_metadata(path)
+        schema = metadata.schema.to_arrow_schema()
+    except (pa.ArrowException, OSError):
+        raise unreadable(
+            "The file begins as Parquet and cannot be read: it is cut off, damaged or encrypted."
+        ) from None
+    limits.check_rows(metadata.num_rows)
+    # pandas writes its row labels as a column of this form; they are no data.
+    names = [name for name in schema.names if not name.startswith("__index_level_")]
+    limits.check_columns(len(names))
+    _refuse(schema, names)
+    if metadata.num_rows == 0:
+        raise unreadable("The file has no rows. Send at least one row.")
+    texts = [
+        name
+        for name in names
+        if pa.types.is_string(schema.field(name).type) or pa.types.is_large_string(schema.field(name).type)
+    ]
+    try:
+        table = pq.read_table(path, columns=names, read_dictionary=texts, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, pa.ArrowMemoryError):
+            raise
+        raise unreadable(
+            "The file begins as Parquet and cannot be read: it is cut off, damaged or encrypted."
+        ) from None
+    notes: dict[str, str] = {}
+    columns = []
+    for name in names:
+        values, note = _plain(table[name])
+        columns.append(values)
+        if note:
+            notes[name] = note
+    return pa.table(columns, names=[name.strip() for name in names]), notes
+
+
+def _refuse(schema: pa.Schema, names: list[str]) -> None:
+    faults = []
+    seen: set[str] = set()
+    for number, name in enumerate(names, start=1):
+        stripped = name.strip()
+        if not stripped or len(stripped) > 200 or not stripped.isprintable():
+            faults.append(f"Column {number}: a column's name has 1 to 200 printable characters.")
+        elif stripped in seen:
+            faults.append(f"Column {number}: the name {stripped!r} is there twice. Names must differ.")
+        seen.add(stripped)
+    if not faults:
+        for number, name in enumerate(names, start=1):
+            type_ = schema.field(name).type
+            inner = type_.value_type if pa.types.is_dictionary(type_) else type_
+            if not _is_flat(inner):
+                faults.append(
+                    f"Column {number} ({name!r}) has the type {str(inner)[:60]}; columns hold numbers, booleans, "
+                    "texts, dates or times. Leave it out, or spread it over plain columns."
+                )
+    if not names:
+        faults.append("The file has no columns.")
+    if faults:
+        raise unreadable(*faults[:20])
+
+
+def _is_flat(type_: pa.DataType) -> bool:
+    types = pa.types
+    return any(
+        test(type_)
+        for test in (
+            types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_string,
+            types.is_large_string, types.is_date, types.is_timestamp, types.is_time, types.is_null,
+        )
+    )  # fmt: skip
+
+
+def _plain(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str]:
+    type_ = column.type
+    types = pa.types
+    if types.is_dictionary(type_):
+        if types.is_string(type_.value_type) or types.is_large_string(type_.value_type):
+            return pc.cast(column, pa.dictionary(pa.int32(), pa.string())), ""
+        return _plain(pc.cast(column, type_.value_type))
+    if types.is_integer(type_):
+        try:
+            return pc.cast(column, pa.int64()), ""
+        except pa.ArrowInvalid:
+            return pc.cast(column, pa.string()), "its numbers are too long for 64 bits and were kept as text"
+    if types.is_decimal(type_):
+        return pc.cast(column, pa.float64()), ""
+    if types.is_floating(type_):
+        return _floating(pc.cast(column, pa.float64()))
+    if types.is_timestamp(type_):
+        return pc.cast(column, pa.timestamp("us", tz="UTC" if type_.tz else None), safe=False), ""
+    if types.is_date(type_):
+        return pc.cast(column, pa.date32()), ""
+    if types.is_time(type_):
+        return pc.cast(column, pa.time32("s"), safe=False), ""
+    if types.is_null(type_):
+        return pc.cast(column, pa.string()), ""
+    return pc.cast(column, pa.bool_() if types.is_boolean(type_) else pa.string()), ""
+
+
+def _floating(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str]:
+    """NaN and infinities are missing; whole numbers with gaps (which pandas keeps as floats) are integers."""
+    finite = pc.if_else(pc.is_finite(column), column, pa.scalar(None, pa.float64()))
+    note = ""
+    lost = (
+        column.null_count + pc.sum(pc.is_nan(column)).as_py()
+        if len(column) and column.null_count < len(column)
+        else column.null_count
+    )
+    if finite.null_count > (lost or 0):
+        note = "infinite numbers were read as missing"
+    if finite.null_count:
+        whole = pc.all(pc.equal(finite, pc.floor(finite))).as_py()
+        small = pc.all(pc.less(pc.abs(finite), 2.0**53)).as_py()
+        if whole and small and finite.null_count < len(finite):
+            return pc.cast(finite, pa.int64()), "a column of whole numbers with gaps was read as integers"
+    return finite, note
