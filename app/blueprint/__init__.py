@@ -1,0 +1,1 @@
+"""How a table is distributed, as values that can be read, edited and drawn from."""

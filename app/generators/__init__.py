@@ -1,0 +1,1 @@
+"""What makes rows: the protocol, the registry, the shared machinery, and one module for each generator."""

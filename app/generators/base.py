@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.random import SeedSequence
 
 SHARD_ROWS = 131_072
-"""Rows of a full shard. Part of what makes the same seed give the same bytes: never depends on the machine."""
+"""Rows of a full shard. Part of what makes the same seed give the same bytes: the same on every machine."""
 
 Declaration = Literal["marginals", "missing", "associations", "conditionals", "formulas", "rules"]
 
@@ -71,7 +71,7 @@ class Progress(Protocol):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A fitted generator. It is pickled to reach other workers, so it holds no real row, open file or thread."""
+    """A fitted generator. It is pickled to reach other workers: no real row, open file or thread in it."""
 
     def sample_shard(self, index: int, n_rows: int, *, seed: SeedSequence) -> pd.DataFrame:
         """Return exactly `n_rows` rows of shard `index`: a pure function of (self, seed, index).
@@ -116,4 +116,5 @@ class Generator(Protocol):
 def learns(generator: Generator, options: BaseModel) -> bool:
     """Whether this generator, with these options, is given the train part of a reference."""
     capabilities = generator.capabilities
-    return capabilities.needs_reference or capabilities.learns_from_reference or bool(getattr(options, "fit", False))
+    always = capabilities.needs_reference or capabilities.learns_from_reference
+    return always or bool(getattr(options, "fit", False))

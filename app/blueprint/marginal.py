@@ -1,0 +1,956 @@
+"""How one column is distributed: declared by statistics, or learned from a real column, and drawn from.
+
+A `Marginal` is a list of bins of ticks (the smallest step of the field: 1 for integers, 10^−decimals for
+numbers, a day, a second), so that means, deviations and quantiles are those of the *delivered*, bounded
+and rounded values, and nothing is ever clipped.
+
+Declared statistics are met in two steps. A family's parameters are solved so that the bounded and rounded
+distribution has the declared mean and sd; what then still differs (quantiles, a family that cannot have
+that mean and sd) is met by the distribution nearest to it in relative entropy (I. Csiszár, Annals of
+Probability 3, 1975): an exponential tilt of the bins' weights.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import pointer
+from app.schema.table import Field, Statistics, TableSchema, Value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from app.schema.frames import Column
+
+Warn = Callable[[str, str], None]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+KNOWN_DISTRIBUTIONS = (
+    "normal", "lognormal", "uniform", "exponential", "gamma", "beta", "weibull", "logistic", "poisson",
+    "negative_binomial",
+)  # fmt: skip
+
+MIN_CELL = 10
+"""Persons of a real table that a learned bin or atom rests on, at least."""
+
+SLOTS = 65_536
+"""Entries of the table that is drawn from: shares are exact to 1/65,536."""
+
+MOST_BINS = 4_096
+MOST_LEARNED_BINS = 256
+MOST_DECIMALS = 9
+TAIL = 1e-7  # of an unbounded family; a million rows rarely see further
+
+EPOCH = dt.date(1970, 1, 1)
+DEFAULT_DATES = (dt.date(2015, 1, 1), dt.date(2024, 12, 31))
+DEFAULT_YEARS = (2015, 2024)
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True, eq=False)
+class Marginal:
+    """The distribution of one column over the rows where it applies.
+
+    Parameters
+    ----------
+    field : Field
+        The column. Text and ids have no marginal.
+    first, last : ndarray of int64, shape (bins,)
+        Each bin's admissible values are `first, first + stride, …, last`, all equally likely, in ticks;
+        for strings with levels, positions in `field.levels`. Ascending, not overlapping.
+    weights : ndarray of float64, shape (bins,)
+        Sum to 1.
+    stride : int
+        Ticks between admissible values.
+    per_unit : int
+        Ticks in one unit of the field's numeric scale (`Field.to_number`).
+    missing : float
+        Share that is absent.
+    """
+
+    field: Field
+    first: Ints
+    last: Ints
+    weights: Floats
+    stride: int = 1
+    per_unit: int = 1
+    missing: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Mean of what is delivered, on the field's numeric scale."""
+        return float(self.weights @ (self.first + self.last)) / 2 / self.per_unit
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of what is delivered, on the field's numeric scale."""
+        centres, spreads = _centres(self.first, self.last, self.stride)
+        mean = self.weights @ centres
+        return float(np.sqrt(self.weights @ ((centres - mean) ** 2 + spreads))) / self.per_unit
+
+    def quantile(self, p: float) -> float:
+        """Return the p-quantile of what is delivered, on the field's numeric scale."""
+        return float(self._ticks(np.array([p]))[0]) / self.per_unit
+
+    def draw(self, rng: np.random.Generator, n: int) -> Column:
+        """Draw `n` independent values; returns a column of the field's dtype (`app.schema.frames`)."""
+        from app.schema.frames import column
+
+        if self._fine:
+            words = np.frombuffer(rng.bytes(4 * n), "<u4")
+            slot = words >> 16
+            low, span = self._fine_table
+            ticks = low[slot] + ((span[slot] * (words & 0xFFFF)) >> 16) * self.stride
+            # The outermost slots hold whole tails, which are not straight.
+            tails = np.flatnonzero((slot == 0) | (slot == SLOTS - 1))
+            ticks[tails] = self._ticks((words[tails] + 0.5) / 2.0**32)
+            values = self.encode(ticks)
+        else:
+            # 8x faster than interpolating between quantiles, benchmarks/marginals.py
+            values = self._table[np.frombuffer(rng.bytes(2 * n), "<u2")]
+        if not self.missing:
+            return column(self.field, values)
+        absent = np.frombuffer(rng.bytes(4 * n), "<u4") < round(self.missing * 2**32)
+        return column(self.field, values, absent)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads: numbers and lists only."""
+        bins = [
+            [int(a), int(b), float(w)] for a, b, w in zip(self.first, self.last, self.weights, strict=True)
+        ]
+        return {"bins": bins, "stride": self.stride, "per_unit": self.per_unit, "missing": self.missing}
+
+    @classmethod
+    def from_json(cls, field: Field, document: dict[str, Any]) -> Marginal:
+        """Return the marginal that `to_json` wrote."""
+        first, last, weights = zip(*document["bins"], strict=True)
+        return cls(
+            field,
+            np.array(first, "int64"),
+            np.array(last, "int64"),
+            np.array(weights, "float64"),
+            document["stride"],
+            document["per_unit"],
+            document["missing"],
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the drawing tables behind: they are made again in a few milliseconds."""
+        tables = ("_table", "_fine_table", "_fine")
+        return {name: value for name, value in self.__dict__.items() if name not in tables}
+
+    @functools.cached_property
+    def _fine(self) -> bool:
+        return int(((self.last - self.first) // self.stride + 1).sum()) > SLOTS // 4
+
+    @functools.cached_property
+    def _table(self) -> NDArray[Any]:
+        return self.encode(self._ticks((np.arange(SLOTS) + 0.5) / SLOTS))
+
+    @functools.cached_property
+    def _fine_table(self) -> tuple[Ints, Ints]:
+        edges = self._ticks(np.arange(SLOTS + 1) / SLOTS)
+        span = np.diff(edges) // self.stride
+        # No value between two bins that do not touch.
+        gaps = np.flatnonzero(self.first[1:] - self.last[:-1] > self.stride)
+        reach = np.searchsorted(edges[1:], self.first[gaps + 1])
+        span[reach[reach < SLOTS]] = 0
+        return edges[:-1], span
+
+    def _ticks(self, p: Floats) -> Ints:
+        upper = np.cumsum(self.weights)
+        bins = np.minimum(np.searchsorted(upper, p * upper[-1], side="right"), len(upper) - 1)
+        within = (p * upper[-1] - (upper[bins] - self.weights[bins])) / np.maximum(self.weights[bins], 1e-300)
+        counts = (self.last - self.first)[bins] // self.stride + 1
+        steps = np.clip((within * counts).astype("int64"), 0, counts - 1)
+        return np.asarray(self.first[bins] + steps * self.stride, "int64")
+
+    def encode(self, ticks: Ints) -> NDArray[Any]:
+        """Return raw values of ticks (or positions of levels), as `app.schema.frames.column` takes them."""
+        field = self.field
+        if field.levels is not None and field.type in ("integer", "year", "number", "boolean"):
+            return np.array(field.levels, {"number": "float64", "boolean": "bool"}.get(field.type, "int64"))[
+                ticks
+            ]
+        if field.levels is not None and field.type == "string":
+            return ticks.astype("int8" if len(field.levels) <= 127 else "int32")
+        if field.levels is not None:
+            return encode_ticks(
+                field, np.array([_ticks_of(field, level) for level in field.levels])[ticks], 1
+            )
+        return encode_ticks(field, ticks, self.per_unit)
+
+
+def declared_marginal(schema: TableSchema, field: Field, warn: Warn) -> Marginal:
+    """Return the distribution that a field's declared statistics describe, or a stated default.
+
+    Parameters
+    ----------
+    warn : callable
+        Called as `warn(pointer, message)`, the pointer into the schema's document, where something is
+        undeclared and a default was taken, or cannot be met.
+    """
+    if field.levels is not None:
+        return _levels(schema, field, _declared_proportions(schema, field, warn), missing_share(field, 0.0))
+    statistics = field.statistics
+    lower, upper = bounds(field)
+    guess = _Guess.of(schema, field, lower, upper, warn)
+    per_unit = ticks_per_unit(field, guess.sd)
+    first, last, weights = guess.bins(lower, upper, per_unit, _landmarks(statistics))
+    marginal = Marginal(field, first, last, weights, 1, per_unit, missing_share(field, 0.0))
+    return _meet(schema, marginal, statistics, warn)
+
+
+def fitted_marginal(
+    schema: TableSchema, field: Field, column: pd.Series[Any], warn: Warn, min_cell: int = MIN_CELL
+) -> Marginal:
+    """Return the distribution of a real column, with declared statistics in place of fitted ones.
+
+    Parameters
+    ----------
+    column : Series
+        The field's values in the rows where it applies, with the dtype of `app.schema.frames`.
+    min_cell : int
+        Persons that each learned bin and atom rests on, at least. Values that fewer share are pooled with
+        their neighbours, the outer ends are rounded outward to a coarse step within the constraints.
+
+    Notes
+    -----
+    Learns from `column` and keeps none of its values, except a value that `min_cell` persons share.
+    """
+    present = column.dropna()
+    missing = missing_share(field, 1 - len(present) / len(column) if len(column) else 0.0)
+    if not len(present):
+        if len(column):
+            warn(_at(schema, field), f"`{field.name}` has no values in the reference: it stays empty.")
+        return replace(declared_marginal(schema, field, _silent if len(column) else warn), missing=missing)
+    if field.statistics.proportions is not None or field.statistics.distribution is not None:
+        return replace(declared_marginal(schema, field, warn), missing=missing)
+    if field.levels is not None:
+        if field.type == "string":
+            counts = np.bincount(present.cat.codes, minlength=len(field.levels)).astype("float64")
+        else:
+            counts = present.value_counts().reindex(list(field.levels), fill_value=0).to_numpy("float64")
+        return _levels(schema, field, counts / counts.sum(), missing)
+    if len(present) < min_cell:
+        warn(
+            _at(schema, field),
+            f"The reference has fewer than {min_cell} values of `{field.name}`: nothing was learned of them. "
+            "Declare its statistics, or use a larger reference.",
+        )
+        return replace(declared_marginal(schema, field, warn), missing=missing)
+    marginal = _learn(field, present, min_cell, missing)
+    return _meet(schema, marginal, field.statistics, warn)
+
+
+def ticks_per_unit(field: Field, sd: float) -> int:
+    """Return the ticks in one unit of the field's numeric scale; `sd` decides where decimals are open."""
+    if field.type == "datetime":
+        return DAY_SECONDS
+    if field.type != "number":
+        return 1
+    decimals = field.decimals if field.decimals is not None else decimals_for(sd)
+    return int(10 ** min(decimals, MOST_DECIMALS))
+
+
+def decimals_for(sd: float) -> int:
+    """Return the decimals that are two significant digits finer than an sd; 2 where there is none."""
+    return min(max(0, 2 - math.floor(math.log10(sd))), MOST_DECIMALS) if sd > 0 else 2
+
+
+# Declared ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Guess:
+    """A family with a mean and an sd: the shape before declared statistics are met exactly."""
+
+    family: str
+    mean: float
+    sd: float
+
+    @classmethod
+    def of(
+        cls, schema: TableSchema, field: Field, lower: float | None, upper: float | None, warn: Warn
+    ) -> _Guess:
+        statistics = field.statistics
+        quantiles = _quantiles(statistics)
+        family = statistics.distribution
+        if family is not None and family not in KNOWN_DISTRIBUTIONS:
+            warn(
+                _at(schema, field, "statistics", "distribution"),
+                f"The distribution `{family}` is not known and was chosen by the other statistics. "
+                f"Known are: {', '.join(KNOWN_DISTRIBUTIONS)}.",
+            )
+            family = None
+        if statistics.mean is None and statistics.sd is None and not quantiles:
+            return cls._undeclared(schema, field, family, lower, upper, warn)
+        mean, sd = statistics.mean, statistics.sd
+        if sd is None and len(quantiles) > 1:
+            (p_low, q_low), (p_high, q_high) = quantiles[0], quantiles[-1]
+            sd = max((q_high - q_low) / (_normal_quantile(p_high) - _normal_quantile(p_low)), 1e-9)
+        centre = (
+            mean
+            if mean is not None
+            else float(np.interp(0.5, [p for p, _ in quantiles], [q for _, q in quantiles]))
+            if quantiles
+            else None
+        )
+        if sd is None:
+            assert centre is not None
+            sd = _default_sd(field, centre, lower, upper)
+            warn(
+                _at(schema, field, "statistics"),
+                f"No sd of `{field.name}` is declared: {sd:.4g} was taken. Declare `sd` or quantiles.",
+            )
+        if centre is None:
+            centre = _default_centre(sd, lower, upper)
+            warn(
+                _at(schema, field, "statistics"),
+                f"No mean of `{field.name}` is declared: {centre:.4g} was taken. Declare `mean` or `median`.",
+            )
+        return cls(family or _family(statistics, centre, sd, lower, upper), centre, sd)
+
+    @classmethod
+    def _undeclared(
+        cls,
+        schema: TableSchema,
+        field: Field,
+        family: str | None,
+        lower: float | None,
+        upper: float | None,
+        warn: Warn,
+    ) -> _Guess:
+        mixture = _mixture(schema, field)
+        if mixture is not None:
+            mean, sd = mixture
+            warn(
+                _at(schema, field),
+                f"`{field.name}` has the mean {mean:.4g} and the sd {sd:.4g} that its conditionals mix to.",
+            )
+            return cls(family or "normal", mean, sd)
+        if field.kind == "temporal" or field.type == "year":
+            low, high = _default_span(field, lower, upper)
+            guess, said = cls(family or "uniform", (low + high) / 2, (high - low) / math.sqrt(12)), "uniform"
+        elif lower is not None and upper is not None:
+            guess = cls(family or "normal", (lower + upper) / 2, (upper - lower) / 6)
+            said = f"a bell with mean {guess.mean:.4g} and sd {guess.sd:.4g}"
+        elif lower is not None or upper is not None:
+            bound = lower if lower is not None else upper
+            assert bound is not None
+            spread = max(1.0, abs(bound) / 10) if field.type == "number" else max(10.0, abs(bound) / 10)
+            guess = cls(
+                family or "normal", bound + (2 * spread if lower is not None else -2 * spread), spread
+            )
+            said = f"a bell with mean {guess.mean:.4g} and sd {guess.sd:.4g}, cut at its bound"
+        else:
+            guess, said = cls(family or "normal", 0.0, 1.0), "a standard normal distribution"
+        warn(
+            _at(schema, field),
+            f"No statistics of `{field.name}` are declared: {said} was taken. Declare `statistics`.",
+        )
+        return guess
+
+    def bins(
+        self, lower: float | None, upper: float | None, per_unit: int, landmarks: Floats
+    ) -> tuple[Ints, Ints, Floats]:
+        """Cut the support into bins of ticks and weigh them by the family, solved for mean and sd."""
+        cdf = _cdf(self.family, lower, upper)
+        low, high = self._support(cdf, lower, upper)
+        # A bound between two ticks admits only what lies inside.
+        lowest, highest = math.ceil(low * per_unit - 1e-6), math.floor(high * per_unit + 1e-6)
+        highest = max(lowest, highest)
+        if highest - lowest < MOST_BINS:
+            starts = np.arange(lowest, highest + 1)
+        else:
+            z = np.linspace(-6, 6, MOST_BINS // 4)
+            nodes = [np.linspace(low, high, MOST_BINS // 2), self.mean + self.sd * z, landmarks]
+            if low >= 0 and self.mean > 0:
+                mu, sigma = _log_scale(self.mean, self.sd)
+                nodes.append(np.exp(mu + sigma * z))
+            ticks = np.round(np.concatenate(nodes) * per_unit)
+            starts = np.unique(
+                np.append(ticks[(ticks >= lowest) & (ticks <= highest)].astype("int64"), lowest)
+            )
+        first, last = starts, np.append(starts[1:] - 1, highest)
+        edges = np.append(first - 0.5, last[-1] + 0.5) / per_unit
+
+        def weigh(mean: float, sd: float) -> Floats | None:
+            mass = np.diff(cdf(edges, mean, sd))
+            total = mass.sum()
+            return mass / total if total > 1e-12 and np.isfinite(total) else None
+
+        weights = _solve(weigh, self.mean, self.sd, first / per_unit, last / per_unit, per_unit)
+        if weights is None:  # the family has no mass within the bounds
+            weights = (last - first + 1) / float(highest - lowest + 1)
+        return first, last, weights
+
+    def _support(
+        self, cdf: Callable[[Floats, float, float], Floats], lower: float | None, upper: float | None
+    ) -> tuple[float, float]:
+        def reach(sign: int) -> float:
+            for doubling in range(1, 12):
+                end = self.mean + sign * self.sd * 2.0**doubling
+                share = float(cdf(np.array([end]), self.mean, self.sd)[0])
+                if (share if sign < 0 else 1 - share) < TAIL:
+                    break
+            return end
+
+        low = lower if lower is not None else reach(-1)
+        high = upper if upper is not None else reach(+1)
+        if lower is None and self.family in _POSITIVE:
+            low = max(low, 0.0)
+        return low, max(low, high)
+
+
+_POSITIVE = ("lognormal", "exponential", "gamma", "weibull", "poisson", "negative_binomial")
+
+
+def _cdf(family: str, lower: float | None, upper: float | None) -> Callable[[Floats, float, float], Floats]:
+    """Return the family's distribution function by mean and sd, before it is bounded.
+
+    One-parameter families take the mean alone. Formulas: Johnson, Kotz, Balakrishnan, Continuous
+    Univariate Distributions, 2nd ed. 1994; Univariate Discrete Distributions, 3rd ed. 2005.
+    """
+    from scipy import special
+
+    def positive(x: Floats) -> Floats:
+        return np.maximum(x, 0.0)
+
+    def lognormal(x: Floats, mean: float, sd: float) -> Floats:
+        mu, sigma = _log_scale(mean, sd)
+        with np.errstate(divide="ignore"):
+            return np.asarray(special.ndtr((np.log(positive(x)) - mu) / sigma))
+
+    def uniform(x: Floats, mean: float, sd: float) -> Floats:
+        low = lower if lower is not None else mean - math.sqrt(3) * sd
+        high = upper if upper is not None else mean + math.sqrt(3) * sd
+        return np.clip((x - low) / max(high - low, 1e-12), 0, 1)
+
+    def exponential(x: Floats, mean: float, sd: float) -> Floats:
+        return -np.expm1(-positive(x) / max(mean, 1e-12))
+
+    def gamma(x: Floats, mean: float, sd: float) -> Floats:
+        return np.asarray(special.gammainc((mean / sd) ** 2, positive(x) * mean / sd**2))
+
+    def beta(x: Floats, mean: float, sd: float) -> Floats:
+        low, high = (lower or 0.0), (upper if upper is not None else 1.0)
+        share = (mean - low) / (high - low)
+        size = max(share * (1 - share) / (sd / (high - low)) ** 2 - 1, 1e-3)
+        return np.asarray(
+            special.betainc(share * size, (1 - share) * size, np.clip((x - low) / (high - low), 0, 1))
+        )
+
+    def weibull(x: Floats, mean: float, sd: float) -> Floats:
+        shape = _weibull_shape(sd / mean)
+        return -np.expm1(-((positive(x) / (mean / math.gamma(1 + 1 / shape))) ** shape))
+
+    def logistic(x: Floats, mean: float, sd: float) -> Floats:
+        return np.asarray(special.expit((x - mean) / (sd * math.sqrt(3) / math.pi)))
+
+    def poisson(x: Floats, mean: float, sd: float) -> Floats:
+        return np.where(x < 0, 0.0, special.pdtr(np.floor(positive(x)), max(mean, 1e-12)))
+
+    def negative_binomial(x: Floats, mean: float, sd: float) -> Floats:
+        size = mean**2 / max(sd**2 - mean, 1e-9 * mean)
+        return np.where(x < 0, 0.0, special.betainc(size, np.floor(positive(x)) + 1, size / (size + mean)))
+
+    def normal(x: Floats, mean: float, sd: float) -> Floats:
+        return np.asarray(special.ndtr((x - mean) / sd))
+
+    return {
+        "normal": normal,
+        "lognormal": lognormal,
+        "uniform": uniform,
+        "exponential": exponential,
+        "gamma": gamma,
+        "beta": beta,
+        "weibull": weibull,
+        "logistic": logistic,
+        "poisson": poisson,
+        "negative_binomial": negative_binomial,
+    }[family]
+
+
+def _solve(
+    weigh: Callable[[float, float], Floats | None],
+    mean: float,
+    sd: float,
+    first: Floats,
+    last: Floats,
+    per_unit: int,
+) -> Floats | None:
+    """Find the parameters whose bounded, rounded distribution has that mean and sd: damped Newton steps.
+
+    Where there is none (one-parameter families, an sd out of reach) the nearest that was met is returned.
+    """
+    centres = (first + last) / 2
+    spreads = (((last - first) * per_unit + 1) ** 2 - 1) / 12 / per_unit**2
+
+    def miss(at: Floats) -> tuple[Floats, Floats | None]:
+        weights = weigh(float(at[0]), float(np.exp(at[1])))
+        if weights is None:
+            return np.array([np.inf, np.inf]), None
+        got = weights @ centres
+        spread = math.sqrt(max(float(weights @ ((centres - got) ** 2 + spreads)), 1e-300))
+        return np.array([(got - mean) / sd, math.log(spread / sd)]), weights
+
+    at = np.array([mean, math.log(sd)])
+    with np.errstate(all="ignore"):
+        error, best = miss(at)
+        if best is None:
+            return None
+        for _ in range(25):
+            if np.abs(error).max() < 1e-7:
+                break
+            nudge = np.array([1e-4 * math.exp(at[1]), 1e-4])
+            jacobian = np.column_stack(
+                [(miss(at + np.eye(2)[k] * nudge[k])[0] - error) / nudge[k] for k in (0, 1)]
+            )
+            if not np.isfinite(jacobian).all():
+                break
+            step = -np.linalg.lstsq(jacobian, error, rcond=1e-8)[0]
+            limit = np.array([math.exp(at[1]), 0.7])
+            step /= max(1.0, float(np.abs(step / limit).max()))
+            for damping in (1.0, 0.5, 0.25, 0.1, 0.02):
+                there, weights = miss(at + damping * step)
+                if weights is not None and np.abs(there).sum() < np.abs(error).sum():
+                    at, error, best = at + damping * step, there, weights
+                    break
+            else:
+                break
+    return best
+
+
+def _meet(schema: TableSchema, marginal: Marginal, statistics: Statistics, warn: Warn) -> Marginal:
+    """Tilt the bins so that declared mean, sd and quantiles hold; drop what cannot hold, and say so."""
+    quantiles = _quantiles(statistics)
+    wanted = {
+        name: getattr(statistics, name) for name in ("mean", "sd") if getattr(statistics, name) is not None
+    }
+    field = marginal.field
+    bounded = _within(marginal, *bounds(field))
+    if _holds(bounded, wanted, quantiles):
+        return bounded
+    for kept in ({"mean", "sd"}, {"mean"}, set()):
+        names = kept & set(wanted)
+        tilted = _tilt(bounded, {name: wanted[name] for name in names}, quantiles)
+        if tilted is not None:
+            dropped = sorted(set(wanted) - names)
+            if dropped:
+                achieved = " and ".join(f"{name} {getattr(tilted, name):.4g}" for name in dropped)
+                warn(
+                    _at(schema, field, "statistics"),
+                    f"The declared {' and '.join(dropped)} of `{field.name}` cannot hold together with its "
+                    f"bounds and other statistics: {achieved} instead. Correct one of them.",
+                )
+            return tilted
+    warn(
+        _at(schema, field, "statistics"),
+        f"The declared quantiles of `{field.name}` cannot hold together with its bounds and were not met.",
+    )
+    return bounded
+
+
+def _holds(marginal: Marginal, wanted: dict[str, float], quantiles: list[tuple[float, float]]) -> bool:
+    sd = max(marginal.sd, 1e-12)
+    if any(abs(getattr(marginal, name) - value) > 1e-4 * sd for name, value in wanted.items()):
+        return False
+    # One tick off is off where ticks are coarse, and noise where they are fine.
+    allowed = max(2e-3 * sd, 0.5 / marginal.per_unit if sd * marginal.per_unit > 250 else 0.0) + 1e-9
+    return all(abs(marginal.quantile(p) - q) <= allowed for p, q in quantiles)
+
+
+def _tilt(
+    marginal: Marginal, wanted: dict[str, float], quantiles: list[tuple[float, float]]
+) -> Marginal | None:
+    """Return the distribution nearest in relative entropy in which the statements hold, None if none."""
+    unit = marginal.per_unit
+    centres, spreads = _centres(marginal.first, marginal.last, marginal.stride)
+    if len(centres) < 2:
+        return None
+    mean = wanted.get("mean", marginal.mean) * unit
+    sd = wanted.get("sd", marginal.sd) * unit
+    if sd <= 0:
+        return None
+    rows: list[Floats] = []
+    aims: list[float] = []
+    if "mean" in wanted:
+        rows.append((centres - mean) / sd)
+        aims.append(0.0)
+    if "sd" in wanted:
+        about = mean if "mean" in wanted else marginal.mean * unit
+        rows.append(((centres - about) ** 2 + spreads) / sd**2)
+        aims.append(1.0)
+    by_value: dict[float, list[float]] = {}
+    for p, q in quantiles:
+        by_value.setdefault(q * unit, []).append(p)
+    for q, shares in by_value.items():
+        below = (marginal.last < q - 1e-6).astype("float64")
+        upto = ((marginal.first <= q + 1e-6) & (marginal.last <= q + 1e-6)).astype("float64")
+        lowest, highest = min(shares), max(shares)
+        if (
+            not below.any() or upto.all()
+        ):  # the quantile is the end of the support: an atom beyond it is enough
+            rows.append(upto if not below.any() else below)
+            aims.append(highest + 0.02 * (1 - highest) if not below.any() else 0.98 * lowest)
+        elif len(shares) == 1:
+            rows.append((below + upto) / 2)
+            aims.append(shares[0])
+        else:
+            inside = 0.02 * (highest - lowest)
+            rows += [below, upto]
+            aims += [lowest - inside, highest + inside]
+    features = np.array(rows) - np.array(aims)[:, None]
+    size = marginal.last - marginal.first + marginal.stride
+    base = np.log(marginal.weights + 1e-10 * size / size.sum())
+
+    def weigh(at: Floats) -> tuple[float, Floats]:
+        exponent = base + at @ features
+        top = exponent.max()
+        mass = np.exp(exponent - top)
+        return float(top + math.log(mass.sum())), mass / mass.sum()
+
+    at = np.zeros(len(rows))
+    potential, weights = weigh(at)
+    for _ in range(200):
+        gradient = features @ weights
+        if np.abs(gradient).max() < 1e-6:
+            return replace(marginal, weights=weights)
+        hessian = (features * weights) @ features.T - np.outer(gradient, gradient)
+        step = -np.linalg.solve(hessian + 1e-9 * np.eye(len(rows)), gradient)
+        slope, length = float(gradient @ step), 1.0
+        while length > 1e-6:
+            there, tilted = weigh(at + length * step)
+            if there <= potential + 1e-4 * length * slope + 1e-15:
+                break
+            length /= 2
+        else:
+            return None
+        at, potential, weights = at + length * step, there, tilted
+        if np.abs(at).max() > 1e4:
+            return None
+    return None
+
+
+def _within(marginal: Marginal, lower: float | None, upper: float | None) -> Marginal:
+    """Cut bins at the bounds; their weights shrink with them."""
+    unit, stride = marginal.per_unit, marginal.stride
+    first, last = marginal.first.copy(), marginal.last.copy()
+    counts = (last - first) // stride + 1
+    if lower is not None:
+        lowest = math.ceil(lower * unit - 1e-6)
+        first += np.maximum(0, -((first - lowest) // stride)) * stride
+    if upper is not None:
+        highest = math.floor(upper * unit + 1e-6)
+        last -= np.maximum(0, -((highest - last) // stride)) * stride
+    left = np.maximum((last - first) // stride + 1, 0)
+    keep = left > 0
+    if keep.all() and (left == counts).all():
+        return marginal
+    if not keep.any():
+        return marginal
+    weights = (marginal.weights * left / counts)[keep]
+    if not weights.sum() > 0:
+        weights = left[keep].astype("float64")
+    return replace(marginal, first=first[keep], last=last[keep], weights=weights / weights.sum())
+
+
+# Levels -----------------------------------------------------------------------------------------------
+
+
+def _levels(schema: TableSchema, field: Field, proportions: Floats, missing: float) -> Marginal:
+    positions = np.arange(len(proportions))
+    return Marginal(field, positions, positions, proportions, missing=missing)
+
+
+def _declared_proportions(schema: TableSchema, field: Field, warn: Warn) -> Floats:
+    assert field.levels is not None
+    statistics = field.statistics
+    if statistics.proportions is not None:
+        declared = dict(statistics.proportions)
+        shares: Floats = np.array([declared.get(level, 0.0) for level in field.levels], "float64")
+        return np.asarray(shares / shares.sum())
+    equal = np.full(len(field.levels), 1 / len(field.levels))
+    if field.type in ("integer", "number", "year") and (
+        statistics.mean is not None or statistics.sd is not None
+    ):
+        order = np.argsort(np.array(field.levels, "float64"))
+        ticks = np.round(np.array(field.levels, "float64")[order] * 1000).astype("int64")
+        bins = Marginal(field, ticks, ticks, equal, per_unit=1000)
+        shares = np.empty(len(equal))
+        shares[order] = _meet(schema, bins, statistics, warn).weights
+        return shares
+    warn(
+        _at(schema, field),
+        f"No proportions of `{field.name}` are declared: equal shares were taken. "
+        "Declare `statistics.proportions`.",
+    )
+    return equal
+
+
+# Learned ----------------------------------------------------------------------------------------------
+
+
+def _learn(field: Field, present: pd.Series[Any], min_cell: int, missing: float) -> Marginal:
+    values = numbers(field, present)
+    per_unit = ticks_per_unit(field, 1.0) if field.type != "number" else 10 ** _decimals(field, values)
+    ticks, counts = np.unique(np.round(values * per_unit).astype("int64"), return_counts=True)
+    if len(ticks) == 1:
+        return Marginal(field, ticks, ticks, np.ones(1), per_unit=per_unit, missing=missing)
+    stride = int(np.gcd.reduce(np.diff(ticks)))
+    least = max(min_cell, -(-int(counts.sum()) // MOST_LEARNED_BINS))
+    sd = float(np.sqrt(np.cov(ticks, fweights=counts)))
+    # A grid as coarse as the data themselves needs no coarser ends; else a 1-2-5 step near a fifth of the sd.
+    coarse = max(stride, _round_step(sd / 5))
+    origin = int(ticks[0]) % stride
+    lower, upper = bounds(field)
+    lowest = _outward(int(ticks[0]), coarse, origin, stride, -1)
+    highest = _outward(int(ticks[-1]), coarse, origin, stride, +1)
+    if lower is not None:
+        lowest = max(lowest, _onto(math.ceil(lower * per_unit - 1e-6), origin, stride, +1))
+    if upper is not None:
+        highest = min(highest, _onto(math.floor(upper * per_unit + 1e-6), origin, stride, -1))
+    first, last, weights = _pool(ticks, counts, least, lowest, highest, stride)
+    return Marginal(field, first, last, weights / weights.sum(), stride, per_unit, missing)
+
+
+def _pool(
+    ticks: Ints, counts: Ints, least: int, lowest: int, highest: int, stride: int
+) -> tuple[Ints, Ints, Floats]:
+    """Cut [lowest, highest] into bins of at least `least` persons; a value that so many share is its own."""
+    bins: list[tuple[int, int, int]] = []
+    start, held = lowest, 0
+    for tick, count in zip(ticks.tolist(), counts.tolist(), strict=True):
+        if count >= least:
+            if start < tick and held:
+                bins.append((start, tick - stride, held))
+            bins.append((tick, tick, count))
+            start, held = tick + stride, 0
+            continue
+        held += count
+        if held >= least:
+            bins.append((start, tick, held))
+            start, held = tick + stride, 0
+    if held:
+        bins.append((start, max(highest, start), held))
+    elif bins and bins[-1][0] != bins[-1][1]:
+        bins[-1] = (bins[-1][0], max(highest, bins[-1][1]), bins[-1][2])
+    return _merge_small(bins, least)
+
+
+def _merge_small(bins: list[tuple[int, int, int]], least: int) -> tuple[Ints, Ints, Floats]:
+    """Join a bin of too few persons to a neighbour, rather to one that is a range than to an atom."""
+    while len(bins) > 1:
+        small = next((k for k, part in enumerate(bins) if part[2] < least), None)
+        if small is None:
+            break
+        beside = [k for k in (small - 1, small + 1) if 0 <= k < len(bins)]
+        other = min(beside, key=lambda k: (bins[k][0] == bins[k][1], bins[k][2]))
+        low, high = sorted((small, other))
+        bins[low : high + 1] = [(bins[low][0], bins[high][1], bins[low][2] + bins[high][2])]
+    first, last, weights = zip(*bins, strict=True)
+    return np.array(first, "int64"), np.array(last, "int64"), np.array(weights, "float64")
+
+
+def _outward(tick: int, coarse: int, origin: int, stride: int, sign: int) -> int:
+    rounded = tick // coarse * coarse if sign < 0 else -(-tick // coarse) * coarse
+    # Not past zero: what was never negative stays so.
+    if sign < 0 <= tick and rounded < 0:
+        rounded = 0
+    return _onto(rounded, origin, stride, -sign)
+
+
+def _onto(tick: int, origin: int, stride: int, sign: int) -> int:
+    """Return the nearest value of the grid, at or above `tick` for sign +1, at or below for −1."""
+    steps = (tick - origin) // stride if sign < 0 else -(-(tick - origin) // stride)
+    return origin + steps * stride
+
+
+def _round_step(width: float) -> int:
+    if width <= 1:
+        return 1
+    power = 10 ** math.floor(math.log10(width))
+    return int(power * max(step for step in (1, 2, 5) if step * power <= width))
+
+
+def _decimals(field: Field, values: Floats) -> int:
+    if field.decimals is not None:
+        return min(field.decimals, MOST_DECIMALS)
+    for decimals in range(7):
+        if np.abs(values * 10**decimals - np.round(values * 10**decimals)).max() < 1e-6:
+            return decimals
+    return decimals_for(float(values.std()))
+
+
+def numbers(field: Field, present: pd.Series[Any]) -> Floats:
+    """Return present values on the field's numeric scale (`Field.to_number`), shape (n,)."""
+    if field.type in ("date", "datetime"):
+        seconds = present.to_numpy().astype("datetime64[s]").astype("int64")
+        return seconds / DAY_SECONDS
+    if field.type == "time":
+        return present.to_numpy().astype("timedelta64[s]").astype("float64")
+    return present.to_numpy("float64")
+
+
+# Shared -----------------------------------------------------------------------------------------------
+
+
+def _centres(first: Ints, last: Ints, stride: int) -> tuple[Floats, Floats]:
+    """Mean and variance of the values within each bin, in ticks."""
+    counts = (last - first) / stride + 1
+    return (first + last) / 2, stride**2 * (counts**2 - 1) / 12
+
+
+def _quantiles(statistics: Statistics) -> list[tuple[float, float]]:
+    found = {p: q for p, q in statistics.quantiles if 0 < p < 1}
+    if statistics.median is not None:
+        found[0.5] = statistics.median
+    return sorted(found.items())
+
+
+def _landmarks(statistics: Statistics) -> Floats:
+    return np.array([q for _, q in _quantiles(statistics)], "float64")
+
+
+def bounds(field: Field) -> tuple[float | None, float | None]:
+    """Return the tightest of the constraints and of what a sample showed, on the field's numeric scale."""
+    constraints, statistics = field.constraints, field.statistics
+    ends = dict(statistics.quantiles)
+    low = [
+        x for x in (statistics.minimum, ends.get(0.0), _number(field, constraints.minimum)) if x is not None
+    ]
+    high = [
+        x for x in (statistics.maximum, ends.get(1.0), _number(field, constraints.maximum)) if x is not None
+    ]
+    if field.type == "time":
+        low, high = [*low, 0.0], [*high, DAY_SECONDS - 1.0]
+    return max(low, default=None), min(high, default=None)
+
+
+def _number(field: Field, value: Value | None) -> float | None:
+    return None if value is None else field.to_number(value)
+
+
+def _ticks_of(field: Field, value: Value) -> int:
+    return round(field.to_number(value) * (DAY_SECONDS if field.type == "datetime" else 1))
+
+
+def encode_ticks(field: Field, ticks: Ints, per_unit: int) -> NDArray[Any]:
+    """Return raw values of a numeric or temporal field, as `app.schema.frames.column` takes them."""
+    if field.type == "number":
+        return ticks / per_unit  # the double nearest to the decimal
+    if field.type == "date":
+        return (ticks * DAY_SECONDS).astype("datetime64[s]")
+    if field.type == "datetime":
+        return (ticks * 1_000_000).astype("datetime64[us]")
+    if field.type == "time":
+        return ticks.astype("timedelta64[s]")
+    return ticks
+
+
+def missing_share(field: Field, otherwise: float) -> float:
+    """Return the declared share of absent values, 0 where one is required, else `otherwise`."""
+    if field.constraints.required or field.primary_key:
+        return 0.0
+    return field.statistics.missing if field.statistics.missing is not None else otherwise
+
+
+def _family(statistics: Statistics, mean: float, sd: float, lower: float | None, upper: float | None) -> str:
+    """Lognormal for what cannot be negative and leans to the right; else normal."""
+    if lower is None or lower < 0 or mean <= 0:
+        return "normal"
+    if statistics.median is not None and statistics.mean is not None:
+        return "lognormal" if statistics.mean - statistics.median > 0.1 * sd else "normal"
+    leans = mean - lower < 2 * sd and (upper is None or upper - mean > 1.5 * (mean - lower))
+    return "lognormal" if leans else "normal"
+
+
+def _default_sd(field: Field, mean: float, lower: float | None, upper: float | None) -> float:
+    if lower is not None and upper is not None and upper > lower:
+        return (upper - lower) / 6
+    near = [abs(mean - bound) / 2 for bound in (lower, upper) if bound is not None and bound != mean]
+    return near[0] if near else max(abs(mean) / 4, 1.0)
+
+
+def _default_centre(sd: float, lower: float | None, upper: float | None) -> float:
+    if lower is not None and upper is not None:
+        return (lower + upper) / 2
+    if lower is not None:
+        return lower + 2 * sd
+    return upper - 2 * sd if upper is not None else 0.0
+
+
+def _default_span(field: Field, lower: float | None, upper: float | None) -> tuple[float, float]:
+    if field.type == "time":
+        low, high = 0.0, DAY_SECONDS - 1.0
+    elif field.type == "year":
+        low, high = float(DEFAULT_YEARS[0]), float(DEFAULT_YEARS[1])
+    else:
+        low, high = ((day - EPOCH).days * 1.0 for day in DEFAULT_DATES)
+    if lower is not None:
+        low, high = lower, max(high, lower + (high - low))
+    if upper is not None:
+        low, high = (lower if lower is not None else min(low, upper - (high - low))), upper
+    return low, high
+
+
+def _mixture(schema: TableSchema, field: Field) -> tuple[float, float] | None:
+    """Mean and sd over all strata of one categorical field: the laws of total expectation and variance."""
+    strata: dict[str, dict[Value, tuple[float, float]]] = {}
+    for conditional in schema.conditionals:
+        mean, sd = conditional.statistics.mean, conditional.statistics.sd
+        if conditional.field != field.name or len(conditional.given) != 1 or mean is None or sd is None:
+            continue
+        given = conditional.given[0]
+        for value in given.values or ():
+            strata.setdefault(given.field, {})[value] = (mean, sd)
+    for name, found in strata.items():
+        by = schema[name]
+        if by.levels is None or not set(by.levels) <= set(found):
+            continue
+        shares = dict(by.statistics.proportions or [(level, 1 / len(by.levels)) for level in by.levels])
+        total = sum(shares.values())
+        mean = sum(shares[level] * found[level][0] for level in by.levels) / total
+        square = (
+            sum(shares[level] * (found[level][1] ** 2 + found[level][0] ** 2) for level in by.levels) / total
+        )
+        return mean, math.sqrt(max(square - mean**2, 1e-12))
+    return None
+
+
+def _log_scale(mean: float, sd: float) -> tuple[float, float]:
+    sigma2 = math.log1p((sd / mean) ** 2) if mean > 0 else math.nan
+    return (math.log(mean) - sigma2 / 2 if mean > 0 else math.nan), math.sqrt(sigma2)
+
+
+def _weibull_shape(variation: float) -> float:
+    low, high = 0.1, 100.0
+    for _ in range(60):  # bisection: the coefficient of variation falls with the shape
+        shape = math.sqrt(low * high)
+        square = math.exp(math.lgamma(1 + 2 / shape) - 2 * math.lgamma(1 + 1 / shape)) - 1
+        low, high = (shape, high) if square > variation**2 else (low, shape)
+    return shape
+
+
+def _normal_quantile(p: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(p)
+
+
+def _at(schema: TableSchema, field: Field, *parts: str) -> str:
+    return pointer("fields", schema.index(field.name), *parts)
+
+
+def _silent(pointer: str, message: str) -> None:
+    """For defaults that are never seen."""

@@ -1,0 +1,84 @@
+"""Columns drawn independently of one another, each from what is declared of it or learned of it.
+
+The dullest generator there is, and so the manual for writing one: say what you need and keep, give your
+options, and return a sampler. Types, missing values, formulas, rules and the row count are kept by
+`app.generators.machinery`; ids and free text are made there too, so that nobody learns them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Option
+
+from app.generators.base import Capabilities, Progress, Sampler
+from app.generators.machinery import assemble, drawn_fields, where_it_applies
+from app.schema.table import TableSchema
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from app.blueprint.marginal import Marginal
+    from app.schema.frames import Column
+
+
+@dataclass(frozen=True)
+class OneColumn:
+    """Draws one column: a `Part`."""
+
+    marginal: Marginal
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The column's name."""
+        return (self.marginal.field.name,)
+
+    def draw(self, rng: np.random.Generator, n: int) -> Mapping[str, Column]:
+        """Draw `n` candidates; those that break a rule are replaced by later ones."""
+        return {self.marginal.field.name: self.marginal.draw(rng, n)}
+
+
+class Marginals:
+    """Independent columns. Built as `Marginals(Marginals.Options(fit=True))`."""
+
+    class Options(BaseModel):
+        """What a caller may choose."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+        fit: bool = Option(
+            False, description="learn each column from the reference; what is declared overrules"
+        )
+
+    name = "marginals"
+    description = "Each column by its own distribution, independent of the others; declared, or fitted."
+    version = "1"
+    capabilities = Capabilities(prefix=True, honours=frozenset({"marginals", "missing", "formulas", "rules"}))
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def fit(
+        self,
+        schema: TableSchema,
+        train: pd.DataFrame | None,
+        *,
+        seed: np.random.SeedSequence,
+        progress: Progress,
+        warn: Callable[[str, str], None],
+    ) -> Sampler:
+        """Find each column's distribution; nothing here is random, so `seed` is not used."""
+        from app.blueprint.marginal import declared_marginal, fitted_marginal
+
+        parts = []
+        for field in drawn_fields(schema):
+            if self.options.fit and train is not None:
+                marginal = fitted_marginal(schema, field, where_it_applies(field, train), warn)
+            else:
+                marginal = declared_marginal(schema, field, warn)
+            parts.append(OneColumn(marginal))
+        return assemble(schema, parts, warn)
