@@ -163,7 +163,8 @@ def _syntax_tree(text: str) -> ast.expr:
     try:
         root = ast.parse(stripped, mode="eval").body
     except SyntaxError as error:
-        position = min(max(error.offset or 1, 1) + indent, len(text) + 1)
+        at_end = not error.offset or (error.lineno or 1) > 1
+        position = len(text) + 1 if at_end else min((error.offset or 1) + indent, len(text) + 1)
         raise ExpressionFault(_syntax_advice(stripped, error.msg), position) from None
     except (ValueError, MemoryError, RecursionError, OverflowError):
         raise ExpressionFault(
