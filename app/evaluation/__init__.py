@@ -1,0 +1,1 @@
+"""How true, how useful and how private: metrics, the report and its page."""

@@ -1,0 +1,156 @@
+"""Fidelity: does each column have the shape of the real one, with the holdout as yardstick.
+
+The two scores are those of SDMetrics (KSComplement, TVComplement), missing values left out on both sides;
+how many are missing stands in the report's table of columns.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from statistics import fmean
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from app.evaluation.base import Dimension, NotMeasured, Score, Tables
+from app.evaluation.columns import Codes, Floats, codes, numbers, pooled
+from app.schema.table import Field, Kind
+
+
+def ks_complement(real: Floats, synthetic: Floats) -> float:
+    """Return 1 − the two-sample Kolmogorov–Smirnov statistic.
+
+    Parameters
+    ----------
+    real, synthetic : ndarray of float64, shape (n,), (m,)
+        Present values, at least one each.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 where the two empirical distribution functions are equal.
+    """
+    real, synthetic = np.sort(real), np.sort(synthetic)
+    steps = np.concatenate([real, synthetic])
+    below_real = np.searchsorted(real, steps, side="right") / len(real)
+    below_synthetic = np.searchsorted(synthetic, steps, side="right") / len(synthetic)
+    return 1.0 - float(np.abs(below_real - below_synthetic).max())
+
+
+def tv_complement(real: Codes, synthetic: Codes) -> float:
+    """Return 1 − the total variation distance of two columns of level codes.
+
+    Parameters
+    ----------
+    real, synthetic : ndarray of int64, shape (n,), (m,)
+        Codes ≥ 0 of the levels that are present, at least one each.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 where every level has the same share in both.
+    """
+    levels = int(max(real.max(), synthetic.max())) + 1
+    shares = [np.bincount(values, minlength=levels) / len(values) for values in (real, synthetic)]
+    return 1.0 - float(np.abs(shares[0] - shares[1]).sum()) / 2
+
+
+class _PerColumn(ABC):
+    """A score for each column of some kinds; the headline is their mean."""
+
+    dimension: ClassVar[Dimension] = "fidelity"
+    higher_is_better: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[frozenset[str]] = frozenset({"train"})
+    kinds: ClassVar[frozenset[Kind]]
+    columns: ClassVar[str]
+
+    @abstractmethod
+    def values_of(self, field: Field, column: pd.Series) -> Any:
+        """Return the present values as an array."""
+
+    @abstractmethod
+    def compare(self, real: Any, other: Any) -> float:
+        """Score two arrays of present values, neither empty."""
+
+    def measure(self, tables: Tables) -> Score | NotMeasured:
+        """Measure; `details["table"]` holds column, value, baseline, and the reason of an absence."""
+        fields = [field for field in tables.schema.fields if field.kind in self.kinds]
+        if not fields:
+            return NotMeasured(f"the table has no {self.columns} column")
+        synthetic = pooled(tables)
+        table = [self._row(field, synthetic, tables) for field in fields]
+        measured = [row for row in table if row["value"] is not None]
+        if not measured:
+            return NotMeasured(f"none of the {self.columns} columns could be compared: {table[0]['reason']}")
+        baselines = [row["baseline"] for row in measured if row["baseline"] is not None]
+        value = fmean(row["value"] for row in measured)
+        baseline = fmean(baselines) if len(baselines) == len(measured) else None
+        lowest = min(measured, key=lambda row: float(row["value"]))
+        reading = (
+            f"The {len(measured)} {self.columns} columns score {value:.3f} on average, 1 being the same shape"
+            + (f"; the real holdout scores {baseline:.3f}" if baseline is not None else "")
+            + f". Lowest: {lowest['column']}, {lowest['value']:.3f}."
+        )
+        return Score(
+            value=value,
+            baseline=baseline,
+            reading=reading,
+            details={"aggregate": "mean of value over the measured columns", "table": table},
+        )
+
+    def _row(self, field: Field, synthetic: pd.DataFrame, tables: Tables) -> dict[str, Any]:
+        row: dict[str, Any] = {"column": field.name, "value": None, "baseline": None, "reason": ""}
+        try:
+            assert tables.train is not None  # `needs` says so
+            real = self.values_of(field, tables.train[field.name])
+            made = self.values_of(field, synthetic[field.name])
+            few = max(tables.min_cell, 1)
+            if len(real) < few:
+                return row | {"reason": f"fewer than {few} values are present in the train part"}
+            if len(made) == 0:
+                return row | {"reason": "no value is present in the synthetic rows"}
+            row["value"] = self.compare(real, made)
+            if tables.holdout is not None:
+                held = self.values_of(field, tables.holdout[field.name])
+                row["baseline"] = self.compare(real, held) if len(held) >= few else None
+        except Exception as error:  # noqa: BLE001  one column must not cost the others
+            return row | {"value": None, "reason": f"failed: {type(error).__name__}"}
+        return row
+
+
+class KSComplement(_PerColumn):
+    """1 − Kolmogorov–Smirnov statistic of each numeric or temporal column; the mean over columns."""
+
+    name: ClassVar[str] = "ks_complement"
+    title: ClassVar[str] = "Shape of numeric and date columns (KSComplement)"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"numeric", "temporal"})
+    columns: ClassVar[str] = "numeric or date"
+
+    def values_of(self, field: Field, column: pd.Series) -> Floats:
+        """Return the present numbers."""
+        values = numbers(field, column)
+        return values[~np.isnan(values)]
+
+    def compare(self, real: Floats, other: Floats) -> float:
+        """Return `ks_complement`."""
+        return ks_complement(real, other)
+
+
+class TVComplement(_PerColumn):
+    """1 − total variation distance of each categorical or boolean column; the mean over columns."""
+
+    name: ClassVar[str] = "tv_complement"
+    title: ClassVar[str] = "Shares of levels of categorical columns (TVComplement)"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"categorical"})
+    columns: ClassVar[str] = "categorical"
+
+    def values_of(self, field: Field, column: pd.Series) -> Codes:
+        """Return the codes of the levels that are present."""
+        values = codes(field, column)
+        return values[values >= 0]
+
+    def compare(self, real: Codes, other: Codes) -> float:
+        """Return `tv_complement`."""
+        return tv_complement(real, other)

@@ -1,0 +1,332 @@
+"""Runs the metrics and tells what they found: a ReportDocument, and whether the rows may be released.
+
+Start with `evaluate`; `release_decision` reads its result against the limits that were asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
+from typing import Any
+
+from app.evaluation.base import Metric, NotMeasured, Score, Tables
+from app.evaluation.document import (
+    ColumnSummary,
+    Disclosure,
+    JobFacts,
+    MetricResult,
+    ReferenceFacts,
+    ReleaseDecision,
+    ReportDocument,
+    Verdict,
+    Verdicts,
+    Warned,
+)
+from app.evaluation.overview import summarise
+from app.evaluation.registry import ABSENT, METRICS
+
+MISSING_NEEDS = {
+    "train": "no reference was given, so there is no real table to compare with",
+    "holdout": "no reference was given, so there is no holdout to compare with",
+    "target": "no target column was named in the evaluation",
+    "conformance": "the rows were not checked against the schema",
+}
+
+LIMITS = {
+    "max_identical_match_share": "identical_match_share",
+    "max_singling_out_advantage": "singling_out_advantage",
+}
+"""Release limits and the metric that each one bounds from above."""
+
+SHAPE_MARGIN = 0.05
+"""How far the mean shape score may fall below the holdout's before the verdict asks for attention."""
+
+
+def evaluate(
+    tables: Tables,
+    *,
+    job: JobFacts,
+    reference: ReferenceFacts | None = None,
+    rows_made: int | None = None,
+    warnings: Iterable[Mapping[str, str]] = (),
+    metrics: Sequence[type[Metric]] = METRICS,
+) -> ReportDocument:
+    """Evaluate the rows of a job.
+
+    Parameters
+    ----------
+    tables : Tables
+        The synthetic rows (or a sample of them), the tally of the check stage, and the parts of the
+        reference where there is one.
+    job : JobFacts
+        What made the rows.
+    reference : ReferenceFacts, optional
+        Where a reference was given.
+    rows_made : int, optional
+        Rows of all replicates together, where `tables.synthetic` is a sample; default: all are here.
+    warnings : iterable of {"pointer", "message"}
+        The job's warnings.
+    metrics : sequence of Metric classes
+        Default: all registered.
+
+    Returns
+    -------
+    ReportDocument
+        A metric that raises is recorded as failed, with the kind of error alone, and the rest goes on.
+    """
+    results = tuple(run(metric(), tables) for metric in metrics) + tuple(
+        MetricResult(
+            name=name,
+            title=title,
+            dimension=dimension,
+            status="not_measured",
+            reading=_sentence(reason),
+            reason=reason,
+        )
+        for name, title, dimension, reason in ABSENT
+    )
+    evaluated = sum(len(frame) for frame in tables.synthetic)
+    found = {result.name: result for result in results}
+    verdicts = Verdicts(
+        conformance=_conformance_verdict(found),
+        fidelity=_fidelity_verdict(found),
+        utility=_utility_verdict(results),
+        privacy=_privacy_verdict(found),
+    )
+    columns: tuple[ColumnSummary, ...] = summarise(tables) if evaluated else ()
+    made = evaluated if rows_made is None else rows_made
+    return ReportDocument(
+        title=tables.schema.title,
+        job=job,
+        rows_made=made,
+        rows_evaluated=evaluated,
+        reference=reference,
+        summary=_summary(tables, job, reference, made, verdicts),
+        verdicts=verdicts,
+        metrics=results,
+        columns=columns,
+        warnings=tuple(Warned(pointer=item["pointer"], message=item["message"]) for item in warnings),
+        disclosure=Disclosure(min_cell=tables.min_cell, statement=_disclosure_statement(tables)),
+    )
+
+
+def run(metric: Metric, tables: Tables) -> MetricResult:
+    """Run one metric; whatever happens, there is a result."""
+    common: dict[str, Any] = {
+        "name": metric.name,
+        "title": metric.title,
+        "dimension": metric.dimension,
+        "higher_is_better": metric.higher_is_better,
+        "bounds": metric.bounds,
+    }
+    reason = _what_is_missing(metric, tables)
+    try:
+        outcome = NotMeasured(reason) if reason else metric.measure(tables)
+        if isinstance(outcome, Score):
+            # Through JSON and back: what is not JSON, or not finite, fails here and not at the reader's.
+            details = json.loads(json.dumps(dict(outcome.details), allow_nan=False))
+            return MetricResult(
+                **common,
+                status="measured",
+                value=outcome.value,
+                interval=outcome.interval,
+                baseline=outcome.baseline,
+                reading=outcome.reading or f"{metric.title}: {outcome.value:.3g}.",
+                details=details,
+            )
+    except Exception as error:  # noqa: BLE001  one metric must not cost the others
+        # The kind of error alone: a message may quote a cell.
+        kind = type(error).__name__
+        return MetricResult(
+            **common, status="failed", reading=f"This could not be computed ({kind}).", reason=kind
+        )
+    return MetricResult(
+        **common, status="not_measured", reading=_sentence(outcome.reason), reason=outcome.reason
+    )
+
+
+def _what_is_missing(metric: Metric, tables: Tables) -> str:
+    for need in sorted(metric.needs):
+        if getattr(tables, need) is None:
+            return MISSING_NEEDS.get(need, f"{need} was not given")
+    if not sum(len(frame) for frame in tables.synthetic):
+        return "there is no synthetic row"
+    return ""
+
+
+def _sentence(reason: str) -> str:
+    return f"Not measured: {reason}."
+
+
+def _unmeasured(result: MetricResult, rule: str) -> Verdict:
+    return Verdict(level="not_measured", sentence=result.reading, rule=rule)
+
+
+def _conformance_verdict(found: Mapping[str, MetricResult]) -> Verdict:
+    rule = (
+        "Met where no row breaks a constraint, rule or formula and no declared statistic is further off than "
+        "chance explains (5 % over all statements together, Bonferroni); not met where a row breaks one."
+    )
+    checks, statistics = found.get("adherence"), found.get("declared_statistics")
+    if checks is None or checks.status != "measured":
+        reading = checks.reading if checks else "Not measured."
+        return Verdict(level="not_measured", sentence=reading, rule=rule)
+    sentences = [checks.reading]
+    level: Any = "met" if checks.value == 1 else "not_met"
+    if statistics is not None and statistics.status == "measured":
+        sentences.append(statistics.reading)
+        if level == "met" and _beyond_chance(statistics):
+            level = "attention"
+    elif statistics is not None and statistics.status == "failed":
+        sentences.append(statistics.reading)
+        level = "attention" if level == "met" else level
+    return Verdict(level=level, sentence=" ".join(sentences), rule=rule)
+
+
+def _beyond_chance(statistics: MetricResult) -> bool:
+    table: Any = statistics.details["table"]
+    judged = [row for row in table if row["within"] is not None]
+    limit = NormalDist().inv_cdf(1 - 0.05 / (2 * len(judged)))
+    return any(
+        row["within"] is False and (row["distance"] is None or abs(row["distance"]) > limit) for row in judged
+    )
+
+
+def _fidelity_verdict(found: Mapping[str, MetricResult]) -> Verdict:
+    rule = f"Met where neither mean shape score lies more than {SHAPE_MARGIN} below that of the real holdout."
+    scores = [found[name] for name in ("ks_complement", "tv_complement") if name in found]
+    measured = [score for score in scores if score.status == "measured"]
+    if not measured:
+        return (
+            _unmeasured(scores[0], rule)
+            if scores
+            else Verdict(level="not_measured", sentence="Not measured.", rule=rule)
+        )
+    level: Any = "met"
+    for score in measured:
+        assert score.value is not None  # it is measured
+        if score.baseline is None or score.value < score.baseline - SHAPE_MARGIN:
+            level = "attention"
+    if any(score.status == "failed" for score in scores):
+        level = "attention"
+    return Verdict(level=level, sentence=" ".join(score.reading for score in measured), rule=rule)
+
+
+def _utility_verdict(results: Iterable[MetricResult]) -> Verdict:
+    rule = "No rule yet: this version measures no utility."
+    return next(_unmeasured(result, rule) for result in results if result.dimension == "utility")
+
+
+def _privacy_verdict(found: Mapping[str, MetricResult]) -> Verdict:
+    rule = (
+        "Met where the share of rows identical to a training row is no greater than the upper end of the "
+        "holdout's 95 % interval. It says nothing on other ways to recognise a person."
+    )
+    matches = found.get("identical_match_share")
+    if matches is None or matches.status != "measured" or matches.value is None:
+        return Verdict(
+            level="not_measured", sentence=matches.reading if matches else "Not measured.", rule=rule
+        )
+    interval: Any = matches.details["holdout_interval"]
+    fine = matches.value == 0 or (interval is not None and matches.value <= interval[1])
+    return Verdict(level="met" if fine else "attention", sentence=matches.reading, rule=rule)
+
+
+def _summary(
+    tables: Tables, job: JobFacts, reference: ReferenceFacts | None, made: int, verdicts: Verdicts
+) -> tuple[str, str, str]:
+    source = "from the declared statistics alone; no real table was used"
+    if reference is not None and reference.trained_on:
+        source = f"learned from {reference.train_rows:,} rows of a real table"
+    elif reference is not None:
+        source = f"from the declared statistics, with {reference.train_rows:,} real rows as the yardstick"
+    first = (
+        f"These are {made:,} synthetic rows of {len(tables.schema.fields)} columns, made by "
+        f"{job.generator} with seed {job.seed} {source}."
+    )
+    second = {
+        "met": "They keep the schema, and every declared statistic as closely as chance allows.",
+        "attention": "They keep the schema, but some statistics are further off than chance explains.",
+        "not_met": "Some rows break the schema: see the list below before using them.",
+        "not_measured": "Whether they keep the schema was not checked.",
+    }[verdicts.conformance.level]
+    if reference is None:
+        third = (
+            "How like real rows they are, how useful and how safe was not measured: there is no real table."
+        )
+    else:
+        shape = {
+            "met": "The columns are shaped much like the real ones",
+            "attention": "Some columns are shaped differently from the real ones",
+        }.get(verdicts.fidelity.level, "The shape of columns was not measured")
+        copies = {
+            "met": "no more rows repeat a training row than chance would bring",
+            "attention": "more rows repeat a training row than chance would bring",
+        }.get(verdicts.privacy.level, "repeats of training rows were not counted")
+        third = f"{shape}, and {copies}; usefulness and other privacy attacks were not measured."
+    return first, second, third
+
+
+def _disclosure_statement(tables: Tables) -> str:
+    if tables.train is None:
+        return "No real table was used; every figure is of the synthetic rows or was declared by the caller."
+    return (
+        f"No figure shows a cell, bin or level of fewer than {tables.min_cell} real rows, nor a real least "
+        "or greatest value: small ones are pooled or left out. Scores and shares of matching rows "
+        "are of whole columns and tables."
+    )
+
+
+def release_decision(report: ReportDocument | None, limits: Mapping[str, float] | None) -> ReleaseDecision:
+    """Decide whether the rows may be given out.
+
+    Parameters
+    ----------
+    report : ReportDocument or None
+        None where the evaluation failed or was switched off.
+    limits : mapping of limit name (see LIMITS) to its value, or None
+        What the caller asked for.
+
+    Returns
+    -------
+    ReleaseDecision
+        `not_assessed` without limits. It fails closed: what was not measured withholds.
+
+    Notes
+    -----
+    The measured value is compared with the limit; a limit of 0 is met by exactly no match among all rows.
+    Where only a sample of the rows was compared, the upper end of the interval is held against the limit.
+    """
+    if not limits:
+        return ReleaseDecision(decision="not_assessed", reasons=("no release limit was asked for",))
+    faults = [fault for name, limit in limits.items() if (fault := _exceeds(report, name, limit))]
+    if faults:
+        return ReleaseDecision(decision="withheld", reasons=tuple(faults))
+    return ReleaseDecision(
+        decision="released", reasons=tuple(f"{name} {limit:g}: met" for name, limit in limits.items())
+    )
+
+
+def _exceeds(report: ReportDocument | None, name: str, limit: float) -> str:
+    """Say why the limit is not met; empty where it is."""
+    if report is None:
+        return f"{name} {limit:g}: not measured, for there is no evaluation"
+    try:
+        result = report.metric(LIMITS[name])
+    except KeyError:
+        return f"{name} {limit:g}: not measured, for this version knows no such figure"
+    if result.status != "measured" or result.value is None:
+        return f"{name} {limit:g}: not measured ({result.reason})"
+    compared = result.details.get("rows")
+    if isinstance(compared, int) and compared < report.rows_made:
+        upper = result.interval[1] if result.interval else 1.0
+        if upper > limit:
+            return (
+                f"{name} {limit:g}: only {compared} of {report.rows_made} rows were compared, "
+                f"and a share of up to {upper:.3g} is possible"
+            )
+        return ""
+    if result.value > limit:
+        return f"{name} {limit:g}: measured {result.value:.3g}"
+    return ""
