@@ -9,10 +9,14 @@ WORKDIR /build
 RUN python -m venv /opt/synthward
 ENV PATH=/opt/synthward/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY requirements.lock pyproject.toml README.md LICENSE ./
+# Versions come from the lock.
+# hadolint ignore=DL3013
 RUN case ",$EXTRAS," in *,ctgan,*) pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' requirements.lock)";; esac
 COPY app app
 COPY workers workers
 COPY alembic alembic
+# Versions come from the lock.
+# hadolint ignore=DL3013
 RUN pip install --constraint requirements.lock ".[${EXTRAS}]"
 
 FROM python:3.11-slim-bookworm
@@ -21,7 +25,7 @@ COPY --from=build /opt/synthward /opt/synthward
 ENV PATH=/opt/synthward/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SYNTHWARD_ARTIFACTS_URL=/var/lib/synthward/artifacts
-USER synthward
+USER 10001
 WORKDIR /var/lib/synthward
 RUN mkdir artifacts
 EXPOSE 8000
