@@ -274,6 +274,12 @@ def _compare(op: ast.cmpop, left: Evaluated, right: Evaluated) -> Evaluated:
     return Evaluated(np.asarray(_COMPARE[type(op)](a, b)), left.missing | right.missing)
 
 
+def equal(left: Evaluated, right: Evaluated) -> Mask:
+    """Tell where two columns of one kind hold the same present value."""
+    same = _compare(ast.Eq(), left, right)
+    return np.asarray(same.values & ~same.missing)
+
+
 def _same_codes(left: Evaluated, right: Evaluated) -> tuple[Values, Values, tuple[str, ...]]:
     """Give both sides codes into one list of texts: the longer side's first, as it may be ordered."""
     assert left.strings is not None and right.strings is not None

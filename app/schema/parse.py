@@ -25,7 +25,6 @@ from app.schema.contradictions import (
     show,
     statistics_faults,
 )
-from app.schema.contradictions import check_row_count as check_row_count
 from app.schema.rules import MAX_EXACT, Expression, ExpressionFault, parse_expression, parse_moment
 from app.schema.table import (
     Association,
@@ -52,6 +51,7 @@ DISTRIBUTIONS = (
     "weibull",
     "exponential",
     "beta",
+    "logistic",
     "uniform",
     "poisson",
     "negative_binomial",
