@@ -6,7 +6,7 @@ Statistics are no part of this: they are of a table, not of a row.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +26,6 @@ _KINDS = {
     "year": "iu",
     "number": "fiu",
     "boolean": "b",
-    "string": "OSUT",
     "date": "M",
     "datetime": "M",
     "time": "m",
@@ -66,6 +65,7 @@ class Key:
     """
 
     pointer: str
+    statement: str
     digests: npt.NDArray[np.uint64]
     present: Mask
 
@@ -105,22 +105,23 @@ class Conformance:
         keys = tuple(
             Key(
                 mine.pointer,
+                mine.statement,
                 np.concatenate([mine.digests, theirs.digests]),
                 np.concatenate([mine.present, theirs.present]),
             )
             for mine, theirs in zip(self.keys, other.keys, strict=True)
         )
-        again = {key.pointer: _repeated(pd.Series(key.digests), key.present) for key in keys}
-        for repeated in again.values():
+        found: list[Check] = []
+        for key in keys:
+            repeated = _repeated(pd.Series(key.digests), key.present)
             good = good & ~repeated
-        counts = {at: int(repeated.sum()) for at, repeated in again.items()}
-        checks = tuple(replace(check, broken=counts.get(check.pointer, check.broken)) for check in checks)
+            found.append(Check(key.pointer, key.statement, int(key.present.sum()), int(repeated.sum())))
+        checks = _with(checks, found)
         return Conformance(self.rows + other.rows, int(good.sum()), checks, good, keys)
 
     def with_unique(self, checks: tuple[Check, ...]) -> Conformance:
         """Put in what `check_unique` found in the whole table."""
-        found = {check.pointer: check for check in checks}
-        return replace(self, checks=tuple(found.get(check.pointer, check) for check in self.checks))
+        return replace(self, checks=_with(self.checks, checks))
 
     def to_json(self) -> dict[str, Any]:
         """Return counts and checks; masks and keys stay behind."""
@@ -141,9 +142,14 @@ class Conformance:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Conformance:
         """Read what `to_json` wrote."""
-        return cls(
-            document["rows"], document["conforming"], tuple(Check(**item) for item in document["checks"])
-        )
+        checks = tuple(Check(**item) for item in document["checks"])
+        return cls(document["rows"], document["conforming"], checks)
+
+
+def _with(checks: Iterable[Check], found: Iterable[Check]) -> tuple[Check, ...]:
+    """Replace the checks of the same statements by what was found."""
+    newer = {(check.pointer, check.statement): check for check in found}
+    return tuple(newer.get((check.pointer, check.statement), check) for check in checks)
 
 
 def check_frame(schema: TableSchema, frame: pd.DataFrame) -> Conformance:
@@ -185,9 +191,16 @@ def _unique_checks(schema: TableSchema, frame: pd.DataFrame) -> Iterator[tuple[C
         if not all(name in frame.columns for name in names):
             continue
         columns = frame[list(names)]
-        present = columns.notna().to_numpy().all(axis=1)
+        present = _complete(columns)
         repeated = _repeated(columns, present)
         yield Check(at, statement, int(present.sum()), int(repeated.sum())), repeated
+
+
+def _complete(columns: pd.DataFrame) -> Mask:
+    present: Mask = np.ones(len(columns), dtype=np.bool_)
+    for name in columns.columns:
+        present &= columns[name].notna().to_numpy()
+    return present
 
 
 def _repeated(values: pd.Series[Any] | pd.DataFrame, present: Mask) -> Mask:
@@ -224,11 +237,12 @@ class _FrameCheck:
         keys = []
         for check, repeated in _unique_checks(self.schema, self.frame):
             self._tally(check.pointer, check.statement, check.checked, repeated)
-        for at, _, names in _unique_keys(self.schema):
-            if all(name in self.frame.columns for name in names):
+        for at, statement, names in _unique_keys(self.schema):
+            if self.unreadable.isdisjoint(names):
                 columns = self.frame[list(names)]
-                digests = pd.util.hash_pandas_object(columns, index=False, categorize=False).to_numpy()
-                keys.append(Key(at, digests, columns.notna().to_numpy().all(axis=1)))
+                digests = pd.util.hash_pandas_object(columns, index=False, categorize=False)
+                whole = digests.to_numpy(dtype=np.uint64)
+                keys.append(Key(at, statement, whole, _complete(columns)))
         return Conformance(self.rows, int(self.good.sum()), tuple(self.checks), self.good, tuple(keys))
 
     def _tally(self, at: str, statement: str, checked: int | np.integer[Any], broken: Mask) -> None:
@@ -346,10 +360,9 @@ def _of_kind(series: pd.Series[Any], item: Field) -> bool:
     if isinstance(series.dtype, pd.CategoricalDtype):
         return item.type == "string" and all(isinstance(level, str) for level in series.dtype.categories)
     if item.type == "string":
-        return isinstance(series.dtype, pd.StringDtype) or pd.api.types.infer_dtype(series) in (
-            "string",
-            "empty",
-        )
+        if isinstance(series.dtype, pd.StringDtype):
+            return True
+        return pd.api.types.infer_dtype(series, skipna=True) in ("string", "empty")
     return series.dtype.kind in _KINDS[item.type]
 
 
