@@ -1,6 +1,7 @@
-"""Errors as RFC 9457 problem objects: the one place where an error gets its HTTP status. Knows no web framework.
+"""Errors as RFC 9457 problem objects: the one place where an error gets its HTTP status.
 
-Workers use it too: a failed job carries a problem object in `error`. `app.problems` answers requests with it.
+Knows no web framework. Workers use it too: a failed job carries a problem object in `error`.
+`app.problems` answers requests with it.
 """
 
 from __future__ import annotations
@@ -66,6 +67,10 @@ class RangeNotSatisfiable(SynthwardError):
     slug = "range-not-satisfiable"
     title = "The range lies outside the file"
 
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size} bytes.")
+        self.size = size
+
 
 class InternalError(SynthwardError):
     """Something unexpected happened; the incident id leads to it in the log."""
@@ -95,7 +100,8 @@ PROBLEM_TYPES: dict[type[SynthwardError], ProblemType] = {
     SynthwardError: ProblemType(500, "Ask again; if it stays, tell the operator when it happened."),
     errors.InvalidInput: ProblemType(
         422,
-        "Each entry of `errors` names a place and the way out. A pointer leads into the JSON body that was sent; "
+        "Each entry of `errors` names a place and the way out. A pointer leads into the JSON body that was "
+        "sent; "
         "`/query/<name>`, `/path/<name>` and `/headers/<name>` name a parameter of the URL or a header. "
         "Correct all of them and send the request again; `?dry_run=true` checks a job without queueing it.",
     ),
@@ -120,7 +126,8 @@ PROBLEM_TYPES: dict[type[SynthwardError], ProblemType] = {
     ),
     errors.RowsWithheld: ProblemType(
         403,
-        "A release limit of the job was not kept or could not be measured. The job's `release.reasons` and its "
+        "A release limit of the job was not kept or could not be measured. The job's `release.reasons` and "
+        "its "
         "report say which. Change the generator, the schema or the limit, and post a new job.",
     ),
     errors.ArtifactExpired: ProblemType(
@@ -128,7 +135,8 @@ PROBLEM_TYPES: dict[type[SynthwardError], ProblemType] = {
     ),
     errors.ArtifactMissing: ProblemType(
         500,
-        "The store lost or damaged a file. Tell the operator; posting the same request with the same seed makes "
+        "The store lost or damaged a file. Tell the operator; posting the same request with the same seed "
+        "makes "
         "the rows again.",
     ),
     errors.FormatCannotHoldRows: ProblemType(
@@ -158,15 +166,18 @@ PROBLEM_TYPES: dict[type[SynthwardError], ProblemType] = {
     ),
     errors.RowShortfall: ProblemType(
         422,
-        "The detail names the rule or constraint that too few candidates meet. Loosen it, or ask for fewer rows.",
+        "The detail names the rule or constraint that too few candidates meet. Loosen it, or ask for fewer "
+        "rows.",
     ),
     errors.GeneratorFailed: ProblemType(
         500,
-        "Tell the operator the incident id; the log carries it. Another generator or other options may work meanwhile.",
+        "Tell the operator the incident id; the log carries it. Another generator or other options may work "
+        "meanwhile.",
     ),
     errors.ReferenceTooSmall: ProblemType(
         422,
-        "Upload more rows, choose a smaller holdout, or choose a generator that learns from statistics alone.",
+        "Upload more rows, choose a smaller holdout, or choose a generator that learns from statistics "
+        "alone.",
     ),
     errors.WorkerLost: ProblemType(
         500,
@@ -177,7 +188,8 @@ PROBLEM_TYPES: dict[type[SynthwardError], ProblemType] = {
     ),
     errors.OutOfMemory: ProblemType(
         507,
-        "Ask for fewer columns or levels, or a lighter generator; the operator can give the workers more memory.",
+        "Ask for fewer columns or levels, or a lighter generator; the operator can give the workers more "
+        "memory.",
     ),
     errors.ServiceUnavailable: ProblemType(
         503, "Wait for the seconds in `Retry-After` and ask again. Use an Idempotency-Key when posting jobs."
@@ -188,11 +200,13 @@ PROBLEM_TYPES: dict[type[SynthwardError], ProblemType] = {
     RequestTooLarge: ProblemType(413, "Send a smaller document; the operator can raise the limit."),
     UnsupportedMediaType: ProblemType(
         415,
-        "Send JSON with `Content-Type: application/json`, uncompressed and in UTF-8; files go as multipart/form-data.",
+        "Send JSON with `Content-Type: application/json`, uncompressed and in UTF-8; files go as "
+        "multipart/form-data.",
     ),
     MalformedJson: ProblemType(
-        400,
-        "The detail names line and column. Names within an object may not repeat, and NaN and Infinity are not JSON.",
+        422,
+        "The detail names line and column. Names within an object may not repeat, and NaN and Infinity are "
+        "not JSON.",
     ),
     BadRequest: ProblemType(400, "The detail says what is wrong with the request."),
     RangeNotSatisfiable: ProblemType(
@@ -228,7 +242,7 @@ def problem_of(error: SynthwardError, *, instance: str | None = None) -> dict[st
     Returns
     -------
     dict
-        JSON-ready: `type` (a path), `title`, `status`, `detail`, then `instance` and `errors` where there are any.
+        JSON-ready: `type` (a path), `title`, `status`, `detail`, and `instance` and `errors` if any.
     """
     problem: dict[str, Any] = {
         "type": f"/problems/{error.slug}",

@@ -1,0 +1,320 @@
+"""The routes of jobs: HTTP in, `JobService` and `Downloads` behind, HTTP out."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from app.jobs.answers import bytes_response, chosen_format, file_response
+from app.jobs.downloads import MEDIA_TYPES, Downloads, Format, Wanted, require_rows
+from app.jobs.schemas import ENDED, REQUEST_EXAMPLES, Job, JobPage, Status
+from app.jobs.service import Accepted, JobService
+from app.jobs.waiting import EndedJobs
+from app.json_body import read_json
+from app.keys.access import CurrentPrincipal, CurrentServices
+from app.openapi import problems
+from app.query import known_query
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)])
+
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+_REPORT_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"  # noqa: E501 - one header
+
+
+async def _jobs(request: Request) -> JobService:
+    jobs: JobService = request.app.state.jobs
+    return jobs
+
+
+async def _downloads(request: Request) -> Downloads:
+    downloads: Downloads = request.app.state.downloads
+    return downloads
+
+
+Jobs = Annotated[JobService, Depends(_jobs)]
+Files = Annotated[Downloads, Depends(_downloads)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="Makes a repeated request get the first one's answer, for at least 24 hours.",
+    ),
+]
+Prefer = Annotated[
+    str | None, Header(description="`wait=20` holds the answer until the job ends, for at most 60 seconds.")
+]
+
+
+def _json(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    # Written by pydantic's own serialiser: FastAPI's way would validate the answer a second time.
+    return Response(model.model_dump_json(), status, headers, "application/json")
+
+
+_ACCEPTED_HEADERS = {
+    "Location": {"schema": {"type": "string"}, "description": "The job."},
+    "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds until it is worth asking."},
+    "Idempotent-Replayed": {
+        "schema": {"type": "string"},
+        "description": "`true` where this answer is a repetition.",
+    },
+    "Preference-Applied": {"schema": {"type": "string"}, "description": "How long was waited for."},
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Ask for a table",
+    response_class=Response,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/JobRequest"},
+                    "examples": {
+                        f"example {number}": {"value": example}
+                        for number, example in enumerate(
+                            REQUEST_EXAMPLES,
+                            start=1,
+                        )
+                    },
+                }
+            },
+        }
+    },
+    responses={
+        200: {
+            "description": "The job has ended while the answer was held (`Prefer: wait`), or the dry run's "
+            "result.",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "anyOf": [
+                            {"$ref": "#/components/schemas/Job"},
+                            {"$ref": "#/components/schemas/DryRun"},
+                        ]
+                    }
+                }
+            },
+        },
+        202: {
+            "description": "The job is queued.",
+            "headers": _ACCEPTED_HEADERS,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}},
+        },
+        **problems(409, 413, 415, 422),
+    },
+)
+async def submit(
+    request: Request,
+    principal: CurrentPrincipal,
+    services: CurrentServices,
+    jobs: Jobs,
+    dry_run: Annotated[bool, Query(description="Judge the request and queue nothing.")] = False,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Post a schema, a generator choice and a row count; a queued job makes the rows and a report.
+
+    A 422 names every fault at once. What will not be as it was asked stands in the job's `warnings`.
+    """
+    document = await read_json(request, services.settings.max_request_bytes)
+    if dry_run:
+        return _json(await run_in_threadpool(jobs.dry_run, principal.owner, document))
+    accepted = await run_in_threadpool(jobs.submit, principal.owner, document, idempotency_key)
+    seconds = _seconds_to_wait(prefer, services.settings.max_wait)
+    if seconds is None:
+        return _accepted(accepted, {})
+    return await _waited(request, principal.owner, jobs, accepted, seconds)
+
+
+def _seconds_to_wait(prefer: str | None, at_most: float) -> int | None:
+    found = _WAIT.search(prefer) if prefer else None
+    return None if found is None else min(int(found.group(1)), int(at_most))
+
+
+def _accepted(accepted: Accepted, headers: dict[str, str]) -> Response:
+    if accepted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    headers["Location"] = accepted.job.links.self
+    headers["Retry-After"] = "1"
+    return _json(accepted.job, 202, headers)
+
+
+async def _waited(
+    request: Request, owner: str, jobs: JobService, accepted: Accepted, seconds: int
+) -> Response:
+    request.scope["synthward.waited"] = True
+    waiting: EndedJobs = request.app.state.ended_jobs
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    headers = {"Preference-Applied": f"wait={seconds}"}
+    if not await waiting.wait(accepted.job.id, seconds, gone):
+        return _accepted(accepted, headers)
+    job = await run_in_threadpool(jobs.find, owner, accepted.job.id)
+    if job is None or job.status not in ENDED:  # deleted meanwhile
+        return _accepted(accepted, headers)
+    if accepted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    headers["Location"] = job.links.self
+    return _json(job, 200, headers)
+
+
+@router.get("", summary="List jobs", response_model=JobPage, responses=problems(422))
+def page(
+    principal: CurrentPrincipal,
+    jobs: Jobs,
+    status: Annotated[Status | None, Query(description="Only jobs in this state.")] = None,
+    generator: Annotated[
+        str | None, Query(max_length=100, description="Only jobs of this generator.")
+    ] = None,
+    label: Annotated[
+        list[str],
+        Query(max_length=20, description="Only jobs with this label, `key:value`; may be repeated."),
+    ] = [],  # noqa: B006 - FastAPI copies it
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="`next_cursor` of the page before.")
+    ] = None,
+) -> Response:
+    """Return the caller's jobs, newest first."""
+    return _json(
+        jobs.page(
+            principal.owner, status=status, generator=generator, labels=label, limit=limit, cursor=cursor
+        )
+    )
+
+
+@router.get("/{job_id}", summary="Look at a job", response_model=Job, responses=problems(404, 422))
+async def get(job_id: str, principal: CurrentPrincipal, jobs: Jobs) -> Response:
+    """Return what was asked, complete, and how it goes."""
+    return _json(await run_in_threadpool(jobs.get, principal.owner, job_id))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The job had ended before; it stays as it is.",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}},
+        },
+        202: {
+            "description": "Queued work never starts, running work stops within seconds.",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}},
+        },
+        **problems(404, 422),
+    },
+)
+def cancel(job_id: str, principal: CurrentPrincipal, jobs: Jobs) -> Response:
+    """Cancel a job; what it wrote is removed."""
+    job, had_ended = jobs.cancel(principal.owner, job_id)
+    return _json(job, 200 if had_ended else 202)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Delete a job",
+    response_class=Response,
+    responses={204: {"description": "Job, rows and report are gone."}, **problems(404, 409, 422)},
+)
+def delete(job_id: str, principal: CurrentPrincipal, jobs: Jobs) -> Response:
+    """Delete a job with its rows, report and fitted model. A running one has to be cancelled first."""
+    jobs.delete(principal.owner, job_id)
+    return Response(status_code=204)
+
+
+_FILE_HEADERS: dict[str, Any] = {
+    "ETag": {"schema": {"type": "string"}},
+    "Accept-Ranges": {"schema": {"type": "string"}},
+    "Content-Disposition": {"schema": {"type": "string"}},
+    "Synthward-Synthetic": {
+        "schema": {"type": "string"},
+        "description": "`true`: no row is a real person's.",
+    },
+}
+_FILE: dict[str, Any] = {
+    media_type.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
+    for media_type in MEDIA_TYPES.values()
+}
+
+
+@router.get(
+    "/{job_id}/data",
+    summary="Download the rows",
+    response_class=Response,
+    responses={
+        200: {"description": "The rows, marked as synthetic.", "headers": _FILE_HEADERS, "content": _FILE},
+        206: {"description": "The asked range.", "headers": _FILE_HEADERS, "content": _FILE},
+        304: {"description": "Not changed."},
+        **problems(403, 404, 406, 409, 410, 416, 422),
+    },
+)
+async def data(
+    job_id: str,
+    request: Request,
+    principal: CurrentPrincipal,
+    jobs: Jobs,
+    files: Files,
+    format: Annotated[Format | None, Query(description="Else the `Accept` header decides; else CSV.")] = None,
+    replicate: Annotated[int, Query(ge=1, le=2**31 - 1)] = 1,
+    spreadsheet: Annotated[
+        bool, Query(description="CSV for spreadsheets: a BOM, and no text that would run as a formula.")
+    ] = False,
+) -> Response:
+    """Return one replicate's rows, as exactly the file that was asked for; whole, or in one range."""
+    job = await run_in_threadpool(jobs.record, principal.owner, job_id)
+    wanted = Wanted(format or chosen_format(request.headers.get("accept")), replicate, spreadsheet)
+    require_rows(job, wanted)
+    rendered = await files.file(principal.owner, job, wanted)
+    marks = {"Synthward-Synthetic": "true", "Synthward-Job": job.id, "Synthward-Seed": str(job.seed)}
+    return await file_response(request, files, rendered, marks)
+
+
+@router.get(
+    "/{job_id}/report",
+    summary="Read the evaluation report",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The report; the HTML is one self-contained page.",
+            "headers": {"ETag": {"schema": {"type": "string"}}},
+            "content": {
+                "application/json": {"schema": {"type": "object"}},
+                "text/html": {"schema": {"type": "string"}},
+            },
+        },
+        304: {"description": "Not changed."},
+        **problems(404, 409, 410, 422),
+    },
+)
+def report(
+    job_id: str,
+    request: Request,
+    principal: CurrentPrincipal,
+    jobs: Jobs,
+    files: Files,
+    format: Annotated[Literal["json", "html"], Query()] = "json",
+) -> Response:
+    """Return the report of a job. It stays where the rows are withheld."""
+    job = jobs.record(principal.owner, job_id)
+    stored, content = files.report(principal.owner, job, "report" if format == "json" else "page")
+    if format == "json":
+        return bytes_response(request, content, stored.sha256, "application/json", {})
+    return bytes_response(
+        request, content, stored.sha256, "text/html; charset=utf-8", {"Content-Security-Policy": _REPORT_CSP}
+    )
