@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ class Column:
     decimals: int | None = None
     tokens: frozenset[str] = frozenset()
     note: str = ""
-    misfits: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # noqa: RUF009  (never written to)
+    misfits: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,15 +340,13 @@ def _mask(mask: NDArray[np.bool_]) -> pa.BooleanArray:
     return pa.array(mask)
 
 
-def _moments_to_arrow(
-    moments: NDArray[np.int64], valid: NDArray[np.bool_], type_: FieldType, zoned: bool
-) -> pa.Array:
+def _moments_to_arrow(moments: NDArray[np.int64], valid: NDArray[np.bool_], type_: FieldType) -> pa.Array:
     if type_ == "date":
         return pa.array(np.floor_divide(moments, 86_400_000_000).astype(np.int32), pa.date32(), mask=~valid)
     if type_ == "time":
         seconds = np.floor_divide(moments, 1_000_000) % 86_400
         return pa.array(seconds.astype(np.int32), pa.time32("s"), mask=~valid)
-    return pa.array(moments, pa.timestamp("us", tz="UTC" if zoned else None), mask=~valid)
+    return pa.array(moments, pa.timestamp("us"), mask=~valid)
 
 
 def _layouts_that_fit(texts: pa.StringArray) -> list[tuple[Layout, pa.Array, bool]]:
@@ -363,7 +361,7 @@ def _layouts_that_fit(texts: pa.StringArray) -> list[tuple[Layout, pa.Array, boo
             continue
         midnights = layout.type == "datetime" and not zoned and not (moments % 86_400_000_000).any()
         kind: FieldType = "date" if midnights else layout.type
-        fits.append((replace(layout, type=kind), _moments_to_arrow(moments, valid, kind, zoned), zoned))
+        fits.append((replace(layout, type=kind), _moments_to_arrow(moments, valid, kind), zoned))
     return fits
 
 
@@ -598,11 +596,11 @@ def _moments_as(
     for layout in candidates:
         if layout.type not in wanted_types:
             continue
-        moments, valid, zoned = _parse_moments(texts, layout)
+        moments, valid, _ = _parse_moments(texts, layout)
         if field.type == "date":
             valid &= moments % 86_400_000_000 == 0
         order = (evidence.day_first and _day_first(layout)) or (evidence.month_first and _month_first(layout))
         if best is None or (int(valid.sum()), int(order)) > best[:2]:
-            best = int(valid.sum()), int(order), _moments_to_arrow(moments, valid, field.type, zoned), valid
+            best = int(valid.sum()), int(order), _moments_to_arrow(moments, valid, field.type), valid
     assert best is not None
     return best[2], best[3], None

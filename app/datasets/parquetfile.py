@@ -23,7 +23,8 @@ def read_parquet(path: Path, limits: Limits) -> tuple[pa.Table, dict[str, str]]:
     Returns
     -------
     table : pyarrow.Table
-        Columns of int64, double, bool, string, date32, timestamp[us] (UTC where zoned) or time32[s]; NaN is null.
+        Columns of int64, double, bool, string, date32, timestamp[us] (without a zone; put to UTC
+        where there was one) or time32[s]; NaN is null.
     notes : dict of str to str
         By column: how it was read, where that is not plain.
 
@@ -87,8 +88,8 @@ def _refuse(schema: pa.Schema, names: list[str]) -> None:
             inner = type_.value_type if pa.types.is_dictionary(type_) else type_
             if not _is_flat(inner):
                 faults.append(
-                    f"Column {number} ({name!r}) has the type {str(inner)[:60]}; columns hold numbers, booleans, "
-                    "texts, dates or times. Leave it out, or spread it over plain columns."
+                    f"Column {number} ({name!r}) has the type {str(inner)[:60]}; columns hold numbers, "
+                    "booleans, texts, dates or times. Leave it out, or spread it over plain columns."
                 )
     if not names:
         faults.append("The file has no columns.")
@@ -124,7 +125,9 @@ def _plain(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str]:
     if types.is_floating(type_):
         return _floating(pc.cast(column, pa.float64()))
     if types.is_timestamp(type_):
-        return pc.cast(column, pa.timestamp("us", tz="UTC" if type_.tz else None), safe=False), ""
+        # Through int64, for a cast away from a zone would give local time.
+        moments = pc.cast(pc.cast(column, pa.timestamp("us", tz=type_.tz), safe=False), pa.int64())
+        return pc.cast(moments, pa.timestamp("us")), ""
     if types.is_date(type_):
         return pc.cast(column, pa.date32()), ""
     if types.is_time(type_):
@@ -138,12 +141,7 @@ def _floating(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str]:
     """NaN and infinities are missing; whole numbers with gaps (which pandas keeps as floats) are integers."""
     finite = pc.if_else(pc.is_finite(column), column, pa.scalar(None, pa.float64()))
     note = ""
-    lost = (
-        column.null_count + pc.sum(pc.is_nan(column)).as_py()
-        if len(column) and column.null_count < len(column)
-        else column.null_count
-    )
-    if finite.null_count > (lost or 0):
+    if pc.any(pc.is_inf(column)).as_py():
         note = "infinite numbers were read as missing"
     if finite.null_count:
         whole = pc.all(pc.equal(finite, pc.floor(finite))).as_py()

@@ -92,7 +92,7 @@ def _units(frame: pd.DataFrame, group: str | None) -> tuple[NDArray[np.int64], N
 
 
 def _strata(column: pd.Series) -> NDArray[np.int64]:
-    """Number the strata of a target: its values where they are few, else tenths; missing is one of its own."""
+    """Number the strata of a target: its values where few, else tenths; missing is one of its own."""
     import pandas as pd
 
     codes, levels = pd.factorize(column)

@@ -1,0 +1,222 @@
+"""The routes of datasets: uploads streamed to disk and read in a child process; listing; deleting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from app.config import Settings
+from app.datasets import service
+from app.datasets.child import Read, read_in_child
+from app.datasets.receive import Received, receive
+from app.datasets.repository import DatasetRecord
+from app.datasets.schemas import Dataset, DatasetCreated, DatasetPage, DatasetWarning
+from app.keys.access import CurrentPrincipal, CurrentServices
+from app.openapi import problems
+from app.query import known_query
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(known_query)])
+
+READERS = 2
+"""Uploads that are read at once; others wait on disk."""
+
+
+def _json(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(model.model_dump_json(by_alias=True), status, headers, "application/json")
+
+
+def _properties(record: DatasetRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "rows": record.rows,
+        "columns": record.columns,
+        "schema": record.schema_document,
+        "sha256": record.sha256,
+        "attempts": record.attempts,
+        "created_at": record.created_at,
+        "expires_at": record.expires_at,
+    }
+
+
+async def _reading_turns(request: Request) -> asyncio.Semaphore:
+    state = request.app.state
+    if not hasattr(state, "reading_turns"):
+        state.reading_turns = asyncio.Semaphore(READERS)
+    turns: asyncio.Semaphore = state.reading_turns
+    return turns
+
+
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "The table: CSV with a header line (any common encoding and "
+                            "delimiter), or Parquet.",
+                        },
+                        "schema": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "description": "The table's schema, as JSON text; inferred where absent.",
+                        },
+                        "name": {
+                            "type": "string",
+                            "maxLength": 200,
+                            "description": "For people; the file's name where absent.",
+                        },
+                    },
+                },
+                "examples": {"a table": {"value": {"file": "age,sex\n61,F\n70,M\n", "name": "two patients"}}},
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Upload a real table",
+    response_model=DatasetCreated,
+    openapi_extra=_FORM,
+    responses={
+        201: {
+            "description": "The table is kept. Its rows are never given out.",
+            "headers": {"Location": {"schema": {"type": "string"}, "description": "The dataset."}},
+        },
+        **problems(400, 413, 415, 422),
+    },
+)
+async def upload(
+    request: Request,
+    principal: CurrentPrincipal,
+    services: CurrentServices,
+    turns: Annotated[asyncio.Semaphore, Depends(_reading_turns)],
+) -> Response:
+    """Upload a CSV or Parquet file; read as `schema` declares it, else its schema is inferred.
+
+    What is said of the table passes the disclosure rules; faults name line and column, never a cell.
+    """
+    settings = services.settings
+    async with _scratch_folder(settings) as folder:
+        received = await receive(
+            request.stream(),
+            content_type=request.headers.get("content-type", ""),
+            content_length=request.headers.get("content-length", ""),
+            path=folder / "upload",
+            max_bytes=settings.max_upload_bytes,
+            max_field_bytes=settings.max_request_bytes,
+        )
+        wish = await run_in_threadpool(
+            service.wish_of, received.fields, received.filename, max_fields=settings.max_fields
+        )
+        async with turns:
+            read = await _while_connected(request, received, wish, settings)
+        record = await run_in_threadpool(
+            service.add,
+            services.engine,
+            services.store,
+            settings,
+            principal.owner,
+            name=wish.name,
+            sha256=received.sha256,
+            size=received.size,
+            read=read,
+        )
+    warnings = [
+        DatasetWarning(pointer=fault.pointer, message=fault.message)
+        for fault in (*wish.warnings, *read.warnings)
+    ]
+    created = DatasetCreated(**_properties(record), warnings=warnings)
+    return _json(created, 201, {"Location": f"/v1/datasets/{record.id}"})
+
+
+@contextlib.asynccontextmanager
+async def _scratch_folder(settings: Settings) -> AsyncIterator[Path]:
+    if settings.scratch_dir is not None:
+        settings.scratch_dir.mkdir(parents=True, exist_ok=True)
+    folder = tempfile.TemporaryDirectory(
+        prefix="synthward-upload-", dir=settings.scratch_dir, ignore_cleanup_errors=True
+    )
+    try:
+        yield Path(folder.name)
+    finally:
+        folder.cleanup()  # a handful of files: quicker than a hop to a thread, and not to be cancelled
+
+
+async def _while_connected(
+    request: Request, received: Received, wish: service.Wish, settings: Settings
+) -> Read:
+    """Read in the child; end it where the client goes away."""
+    reading = asyncio.ensure_future(read_in_child(received.path, wish.schema, settings))
+    leaving = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            raise ClientDisconnect
+        return reading.result()
+    finally:
+        for task in (reading, leaving):
+            if not task.done():
+                task.cancel()
+        await asyncio.gather(reading, leaving, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+@router.get("", summary="List datasets", response_model=DatasetPage, responses=problems(422))
+def page(
+    principal: CurrentPrincipal,
+    services: CurrentServices,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="`next_cursor` of the page before.")
+    ] = None,
+) -> Response:
+    """Return the caller's datasets, newest first."""
+    found = service.listed(services.engine, principal.owner, limit=limit, cursor=cursor)
+    items = [Dataset(**_properties(record)) for record in found.items]
+    return _json(DatasetPage(items=items, next_cursor=found.next_cursor))
+
+
+@router.get(
+    "/{dataset_id}", summary="Look at a dataset", response_model=Dataset, responses=problems(404, 422)
+)
+def get(dataset_id: str, principal: CurrentPrincipal, services: CurrentServices) -> Response:
+    """Return what may be said of a dataset; `attempts` counts the jobs that used it."""
+    return _json(Dataset(**_properties(service.get(services.engine, principal.owner, dataset_id))))
+
+
+@router.delete(
+    "/{dataset_id}",
+    status_code=204,
+    summary="Delete a dataset",
+    response_class=Response,
+    responses={204: {"description": "The dataset is gone."}, **problems(404, 409, 422)},
+)
+def delete(dataset_id: str, principal: CurrentPrincipal, services: CurrentServices) -> Response:
+    """Delete a dataset and its rows; 409 while a job that has not ended uses it."""
+    service.delete(services.engine, services.store, principal.owner, dataset_id)
+    return Response(status_code=204)
