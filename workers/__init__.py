@@ -1,0 +1,1 @@
+"""The worker side: processes that claim jobs and see them to their end."""

@@ -22,6 +22,7 @@ from app.config import Settings
 from app.datasets.models import DatasetRow
 from app.db import now, reading, transaction
 from app.jobs.models import ArtifactRow, IdempotencyRow, JobRow, ShardRow
+from app.queue import QueueName
 
 JOBS: Table = JobRow.__table__  # type: ignore[assignment]
 SHARDS: Table = ShardRow.__table__  # type: ignore[assignment]
@@ -49,6 +50,9 @@ class Work:
     """What a job asks for: the part of its row that never changes."""
 
     id: str
+    kind: str
+    created_at: str
+    labels: dict[str, str]
     generator: str
     generator_version: str
     options: dict[str, Any]
@@ -69,7 +73,7 @@ class Claim:
     work: Work
     attempt: int
     holder: str
-    queue: str
+    queue: QueueName
     phase: str
     sampled: bool
     evaluate_failures: int
@@ -121,7 +125,7 @@ class Ring:
     """A job that is to be rung for: `shards` where its shards wait, else the job itself."""
 
     job_id: str
-    queue: str
+    queue: QueueName
     shards: int = 0
 
 
@@ -196,6 +200,9 @@ def _work(connection: Connection, row: Row[Any]) -> Work:
         )
     return Work(
         id=row.id,
+        kind=row.kind,
+        created_at=row.created_at.isoformat(),
+        labels=row.labels,
         generator=row.generator,
         generator_version=row.generator_version,
         options=row.options,
@@ -285,7 +292,6 @@ def succeed(
     artifacts: Sequence[Artifact],
     *,
     warnings: Sequence[dict[str, str]],
-    usage: dict[str, Any] | None,
     release: dict[str, Any],
     job_ttl: float,
 ) -> None:
@@ -294,8 +300,6 @@ def succeed(
     values: dict[str, Any] = {"warnings": _joined(held.warnings, warnings), "release_decision": release}
     if rows:
         values |= {"sampled": True, "rows_written": rows}
-    if usage is not None:
-        values["usage"] = usage
     with transaction(engine) as connection:
         _end(connection, held, "succeeded", job_ttl, stage="release", fraction=1.0, detail="", **values)
         _replace_artifacts(connection, held.work.id, artifacts)
@@ -455,6 +459,17 @@ def has_ended_so(engine: Engine, held: Claim) -> bool:
             select(JOBS.c.status, JOBS.c.lease_holder, JOBS.c.attempt).where(JOBS.c.id == held.work.id)
         ).one_or_none()
     return row is not None and row.status not in UNFINISHED and row.lease_holder == held.holder
+
+
+def shard_is_done(engine: Engine, held: ShardClaim) -> bool:
+    """Whether this very claim has finished its shard: its commit arrived although the answer was lost."""
+    with reading(engine) as connection:
+        row = connection.execute(
+            select(SHARDS.c.status, SHARDS.c.lease_holder).where(
+                *_same_shard(held.work.id, held.replicate, held.number)
+            )
+        ).one_or_none()
+    return row is not None and row.status == "done" and row.lease_holder == held.holder
 
 
 # Shards -------------------------------------------------------------------------------------------
@@ -770,11 +785,8 @@ def touch_sharing(engine: Engine) -> None:
         connection.execute(update(JOBS).where(sharing).values(updated_at=moment))
 
 
-def expire_jobs(engine: Engine, limit: int = 100) -> list[str]:
-    """Forget the artifacts of jobs that have expired; return their ids, whose files are then to be deleted.
-
-    A job is returned again until its files are gone, see `files_gone`.
-    """
+def expired_jobs(engine: Engine, limit: int = 100) -> list[str]:
+    """Return jobs that have expired and still have artifacts; see `files_gone`."""
     has_files = select(ARTIFACTS.c.id).where(ARTIFACTS.c.job_id == JOBS.c.id).exists()
     with reading(engine) as connection:
         return list(
@@ -805,7 +817,7 @@ def ended_untidily(engine: Engine, since: dt.datetime, until: dt.datetime) -> li
         )
 
 
-def purge_jobs(engine: Engine, settings: Settings, limit: int = 100) -> list[str]:
+def outlived_jobs(engine: Engine, settings: Settings, limit: int = 100) -> list[str]:
     """Return jobs that expired so long ago that their rows may go, too."""
     before = now() - dt.timedelta(seconds=settings.job_ttl)
     with reading(engine) as connection:

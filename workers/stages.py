@@ -1,0 +1,257 @@
+"""What a child does for one job, stage by stage: fit, sample, check, store, evaluate, release."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.random import SeedSequence
+
+from app.config import Settings
+from app.errors import ArtifactMissing, ServiceUnavailable
+from app.generators import registry
+from app.generators.base import Sampler, learns
+from app.ids import new_id
+from app.schema import frames
+from app.schema.parse import parse_schema
+from app.storage import ArtifactStore, Stored, open_store
+from workers import judging
+from workers.shards import plan_shards
+
+logger = logging.getLogger("synthward.stages")
+
+_STORE_PATIENCE = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # s between tries to reach a store that is away
+
+pa.set_cpu_count(1)
+pa.set_io_thread_count(1)
+
+
+class Voice(Protocol):
+    """Where progress is told."""
+
+    def progress(
+        self, stage: str, fraction: float, detail: str = "", eta_seconds: float | None = None, rows: int = 0
+    ) -> None:
+        """Say how far a stage is."""
+
+
+class Workroom:
+    """A child's room: one job after the other."""
+
+    def __init__(self, settings: Settings, voice: Voice) -> None:
+        self._settings, self._voice = settings, voice
+        self._bench: Bench | None = None
+
+    def carry_out(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Begin a job, or go on with the one that was begun; return what the answer says."""
+        if order["do"] == "begin":
+            self._bench = Bench(order, self._settings, self._voice)
+            return {}
+        assert self._bench is not None, "the first order of a job is `begin`"
+        return self._bench.carry_out(order)
+
+
+class Bench:
+    """The state of the one job that this child works on.
+
+    Parameters
+    ----------
+    order : dict
+        The first order of a job: `job` (see `leases.Work`), `prefix` of the keys to write under, `scratch`.
+    """
+
+    def __init__(self, order: dict[str, Any], settings: Settings, voice: Voice) -> None:
+        self._job: dict[str, Any] = order["job"]
+        self._prefix: str = order["prefix"]
+        self._scratch = Path(order["scratch"])
+        self._settings, self._voice = settings, voice
+        self._store: ArtifactStore = open_store(
+            settings.artifacts_url.get_secret_value(), settings.artifacts_options.get_secret_value()
+        )
+        self._schema, _ = parse_schema(self._job["schema_document"])  # its warnings were told at submission
+        self._warnings: list[dict[str, str]] = []
+        self._sampler: Sampler | None = None
+        self._real: judging.RealTable | None = None
+
+    def carry_out(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Do one order; return what its answer says."""
+        self._prefix = order.get("prefix", self._prefix)
+        match order["do"]:
+            case "fit":
+                self.fit()
+                return {"warnings": self._warnings}
+            case "sample":
+                return {"parts": self.sample(), "warnings": self._warnings}
+            case "store_model":
+                return {"model": self.store_model()}
+            case "load_model":
+                self.load_model(order["model"])
+                return {}
+            case "sample_shard":
+                return {"part": self.sample_shard(order["replicate"], order["number"], order["rows"])}
+            case "evaluate":
+                return self.evaluate(order["parts"], order["warnings"])
+            case "report_death":
+                return self.report_death(order["parts"], order["warnings"])
+        raise ValueError(f"no such order: {order['do']}")
+
+    # fit ---------------------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Fit the generator, on the train part alone where it learns from a real table."""
+        self._voice.progress("fit", 0.0)
+        generator_class = registry.load(self._job["generator"])
+        options = generator_class.Options.model_validate(self._job["options"])
+        generator = generator_class(options)
+        train = self._real_table().train if learns(generator, options) else None
+        self._sampler = generator.fit(
+            self._schema, train, seed=self._seed(0), progress=self._fitting, warn=self._warn
+        )
+        self._voice.progress("fit", 1.0)
+
+    def _fitting(self, fraction: float, detail: str = "", eta_seconds: float | None = None) -> None:
+        self._voice.progress("fit", fraction, detail, eta_seconds)
+
+    def _warn(self, pointer: str, message: str) -> None:
+        warning = {"pointer": pointer, "message": message}
+        if warning not in self._warnings:
+            self._warnings.append(warning)
+
+    def _seed(self, stream: int) -> SeedSequence:
+        """Return a stream of the job's seed: 0 for fit, r for replicate r, as `spawn` would number them.
+
+        Made anew for each use: a SeedSequence counts what was spawned from it.
+        """
+        return SeedSequence(self._job["seed"], spawn_key=(stream,))
+
+    def store_model(self) -> dict[str, Any]:
+        """Store the fitted sampler for other workers."""
+        assert self._sampler is not None
+        data = pickle.dumps(self._sampler, protocol=5)
+        return _recorded(
+            "model", self._patiently(lambda: self._store.put_bytes(f"{self._prefix}model", data))
+        )
+
+    def load_model(self, model: dict[str, Any]) -> None:
+        """Take the sampler that another worker fitted; its bytes are checked before they are unpickled."""
+        self._sampler = pickle.loads(self._local(model).read_bytes())
+
+    # sample, check, store ----------------------------------------------------------------------------
+
+    def sample(self) -> list[dict[str, Any]]:
+        """Make all rows, shard by shard; return the stored parts."""
+        total, made, began = self._job["rows"] * self._job["replicates"], 0, time.monotonic()
+        parts = []
+        for replicate, number, rows in plan_shards(self._job["rows"], self._job["replicates"]):
+            parts.append(self.sample_shard(replicate, number, rows))
+            made += rows
+            eta = (time.monotonic() - began) * (total - made) / made
+            self._voice.progress("sample", made / total, f"{made} of {total} rows", round(eta, 1), made)
+        return parts
+
+    def sample_shard(self, replicate: int, number: int, rows: int) -> dict[str, Any]:
+        """Make, check and store one shard."""
+        assert self._sampler is not None
+        frame = self._sampler.sample_shard(number, rows, seed=self._seed(replicate))
+        judging.check_shard(frame, self._schema, rows)
+        path = self._scratch / f"data-{replicate}-{number}.parquet"
+        # No job id, time or worker within: a part is a function of request, seed and version alone.
+        pq.write_table(frames.to_arrow(frame, self._schema), path, compression="zstd", compression_level=1)
+        key = f"{self._prefix}data-{replicate:03d}-{number:05d}.parquet"
+        stored = self._patiently(lambda: self._store.put_file(key, path))
+        return _recorded("data", stored, replicate=replicate, part=number, rows=rows)
+
+    # evaluate, release -------------------------------------------------------------------------------
+
+    def evaluate(self, parts: list[dict[str, Any]], warnings: list[dict[str, str]]) -> dict[str, Any]:
+        """Evaluate the stored rows; store report and page; decide on the release.
+
+        Where evaluating goes wrong the job still succeeds: the report says so, and limits withhold.
+        """
+        self._voice.progress("evaluate", 0.0)
+        paths = [(part["replicate"], self._local(part)) for part in parts]
+        reference = self._real_table() if self._job["reference"] is not None else None
+        try:
+            judged = judging.judge(
+                self._job,
+                self._schema,
+                paths,
+                reference,
+                warnings=warnings,
+                settings=self._settings,
+                progress=lambda fraction: self._voice.progress("evaluate", fraction),
+            )
+        except (MemoryError, Exception) as error:
+            incident = new_id("incident")
+            logger.error(
+                "evaluation failed", exc_info=error, extra={"incident": incident, "job": self._job["id"]}
+            )
+            reason = f"the evaluation stopped with an unexpected error (incident {incident})"
+            judged = judging.without_figures(
+                self._job, self._schema, reason, warnings=warnings, settings=self._settings
+            )
+        return self._store_report(judged, warnings)
+
+    def report_death(self, parts: list[dict[str, Any]], warnings: list[dict[str, str]]) -> dict[str, Any]:
+        """Write the report of an evaluation that ended its process again and again."""
+        reason = "the evaluation ended its process every time it was tried, most likely for want of memory"
+        judged = judging.without_figures(
+            self._job, self._schema, reason, warnings=warnings, settings=self._settings
+        )
+        return self._store_report(judged, warnings)
+
+    def _store_report(self, judged: judging.Judged, warnings: list[dict[str, str]]) -> dict[str, Any]:
+        self._voice.progress("release", 0.0)
+        artifacts = []
+        for name, file, data in (
+            ("report", "report.json", judged.report),
+            ("page", "report.html", judged.page),
+        ):
+            stored = self._patiently(partial(self._store.put_bytes, f"{self._prefix}{file}", data))
+            artifacts.append(_recorded(name, stored))
+        return {"artifacts": artifacts, "release": judged.release, "warnings": warnings}
+
+    def _real_table(self) -> judging.RealTable:
+        if self._real is None:
+            reference = self._job["reference"]
+            if reference is None:
+                raise ArtifactMissing("The job's real table was deleted; upload it again and post a new job.")
+            path = self._local({"key": reference["key"], "sha256": reference["key_sha256"]})
+            self._real = judging.read_reference(
+                path, reference, self._schema, self._job["evaluation"], self._settings.min_cell
+            )
+            for warning in self._real.warnings:
+                self._warn(**warning)
+            path.unlink()  # real rows stay on disk no longer than needed
+        return self._real
+
+    def _local(self, stored: Mapping[str, Any]) -> Path:
+        """Return a local copy of a stored file, checked against its sha256."""
+        path: Path = self._scratch / stored["key"].replace("/", "-")
+        made_here = self._scratch / f"data-{stored.get('replicate')}-{stored.get('part')}.parquet"
+        if made_here.exists():
+            return made_here
+        if not path.exists():
+            self._patiently(lambda: self._store.fetch(stored["key"], stored["sha256"], path))
+        return path
+
+    def _patiently(self, action: Callable[[], Any]) -> Any:
+        """Do something with the store, again where it is away."""
+        for pause in _STORE_PATIENCE:
+            try:
+                return action()
+            except ServiceUnavailable:
+                logger.warning("the store is away", extra={"again_in": pause})
+                time.sleep(pause)
+        return action()
+
+
+def _recorded(name: str, stored: Stored, **more: Any) -> dict[str, Any]:
+    return {"name": name, "key": stored.key, "sha256": stored.sha256, "bytes": stored.bytes, **more}
