@@ -235,7 +235,7 @@ def _of_association(schema: TableSchema, asked: Association, frame: pd.DataFrame
     elif asked.measure == "odds_ratio":
         found = estimates.odds_ratio(codes(first, x), codes(second, y), asked.value)
     else:
-        if first.levels is not None and (second.levels is None or second.kind != "categorical"):
+        if first.levels is not None:  # exactly one of the two has levels
             first, second, x, y = second, first, y, x
         found = estimates.correlation_ratio(codes(second, y), measurements(first, x), asked.value)
     words = asked.measure.replace("_", " ").replace("cramers v", "Cramér's V")
@@ -296,32 +296,28 @@ class Adherence:
 
     def measure(self, tables: Tables) -> Score | NotMeasured:
         """Read the tally of the check stage; `details["table"]` holds every constraint, rule and formula."""
-        assert tables.conformance is not None  # `needs` says so
-        table = [
-            {
-                "pointer": check.pointer,
-                "statement": check.statement,
-                "checked": check.checked,
-                "broken": check.broken,
-            }
-            for check in tables.conformance.checks
-        ]
-        checked = sum(check.checked for check in tables.conformance.checks)
-        broken = sum(check.broken for check in tables.conformance.checks)
+        tally = tables.conformance
+        assert tally is not None  # `needs` says so
+        checked = sum(check.checked for check in tally.checks)
         if not checked:
-            return NotMeasured("the schema has no constraint, rule or formula")
-        faulty = [check for check in tables.conformance.checks if check.broken]
-        if faulty:
-            worst = max(faulty, key=lambda check: check.broken)
+            return NotMeasured("the schema has no constraint, rule or formula that applies to a row")
+        broken = [check for check in tally.checks if check.broken]
+        if broken:
+            worst = max(broken, key=lambda check: check.broken)
             reading = (
-                f"{len(faulty)} of {len(table)} constraints, rules and formulas are broken by some row; "
-                f"the most often broken, {worst.statement}, by {worst.broken:,} of {worst.checked:,} rows."
+                f"{tally.rows - tally.conforming:,} of {tally.rows:,} rows break a type, constraint, rule or "
+                f"formula; most often: {worst.statement} ({worst.broken:,} of {worst.checked:,} rows)."
             )
         else:
-            reading = f"All {len(table)} constraints, rules and formulas hold in every row."
+            reading = f"All {len(tally.checks)} types, constraints, rules and formulas hold in every row."
         return Score(
-            value=1 - broken / checked,
+            value=1 - sum(check.broken for check in broken) / checked,
             baseline=1.0,
             reading=reading,
-            details={"aggregate": "1 − sum of broken / sum of checked", "table": table},
+            details={
+                "aggregate": "1 − sum of broken / sum of checked",
+                "rows": tally.rows,
+                "conforming_rows": tally.conforming,
+                "table": [asdict(check) for check in tally.checks],
+            },
         )
