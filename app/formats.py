@@ -351,6 +351,8 @@ def _plain(column: pa.Array, field: Field) -> pa.Array:
         encoded = column.dictionary_encode()
         if len(encoded.dictionary) * 4 < len(column):
             return encoded.dictionary.cast(pa.string()).take(encoded.indices)
+    if field.type == "time":
+        column = column.cast(pa.time32("s"))  # Parquet keeps milliseconds at the coarsest
     return column.cast(pa.string())
 
 

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -152,16 +153,33 @@ def _cast(series: pd.Series[Any], field: Field) -> Any:
     if isinstance(dtype, pd.CategoricalDtype):
         return pd.Categorical(series.astype("string").astype(object), dtype=dtype)
     if field.type in ("integer", "year"):
-        return pd.to_numeric(series).astype("Int64").array
+        return pd.to_numeric(series, dtype_backend="numpy_nullable").astype("Int64").array
     if field.type == "number":
         return pd.to_numeric(series).to_numpy("float64", na_value=np.nan)
     if field.type == "time":
         text = series.map(lambda cell: cell.isoformat() if hasattr(cell, "isoformat") else cell)
         return pd.to_timedelta(text).to_numpy().astype("timedelta64[s]")
     if field.type in ("date", "datetime"):
-        moments = pd.to_datetime(series, utc=True).dt.tz_localize(None)
-        return moments.to_numpy().astype("datetime64[D]" if field.type == "date" else dtype).astype(dtype)
+        if isinstance(series.dtype, pd.DatetimeTZDtype):
+            series = series.dt.tz_convert("UTC").dt.tz_localize(None)
+        moments = (
+            series.to_numpy()
+            if series.dtype.kind == "M"
+            else np.array([_moment(cell) for cell in series], "M8[us]")
+        )
+        return moments.astype("datetime64[D]" if field.type == "date" else dtype).astype(dtype)
     return series.astype(dtype).array
+
+
+def _moment(cell: Any) -> dt.datetime | dt.date | None:
+    # Not pandas: it refuses years beyond 1677 to 2262, and 9999-12-31 is a common way to say "still open".
+    if isinstance(cell, str):
+        cell = dt.datetime.fromisoformat(cell)
+    if cell is None or cell is pd.NaT or cell != cell:
+        return None
+    if isinstance(cell, dt.datetime) and cell.tzinfo is not None:
+        return cell.astimezone(dt.UTC).replace(tzinfo=None)
+    return cell  # type: ignore[no-any-return]
 
 
 def _to_array(series: pd.Series[Any], field: Field) -> pa.Array | pa.ChunkedArray:
