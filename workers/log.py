@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # Celery says at INFO what each task was and returned; ours say what a job did.
-_QUIET = ("celery.worker.strategy", "celery.app.trace", "celery.worker.consumer", "kombu", "amqp")
+_QUIET = ("alembic", "celery.worker.strategy", "celery.app.trace", "celery.worker.consumer", "kombu", "amqp")
 
 
 class JsonLine(logging.Formatter):

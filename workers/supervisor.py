@@ -22,7 +22,7 @@ _PATIENCE = 3.5  # s for a node to give its jobs back
 def node(queue: str, slots: int, settings: Settings) -> Part:
     """Return the Celery node of a queue."""
     command = [
-        sys.executable, "-m", "celery", "--app", "workers.celery_app", "worker", "--queues", queue,
+        sys.executable, "-m", "celery", "--quiet", "--app", "workers.celery_app", "worker", "--queues", queue,
         "--concurrency", str(slots), "--pool", "prefork", "--hostname", f"{queue}@%h",
         "--loglevel", settings.log_level,
         "--without-gossip", "--without-mingle", "--without-heartbeat", "-O", "fair",

