@@ -31,6 +31,8 @@ from app.errors import (
     JobStillRunning,
     RowsWithheld,
     ServiceUnavailable,
+    StorageFull,
+    SynthwardError,
 )
 from app.jobs import repository
 from app.jobs.repository import Artifact, JobRecord
@@ -67,7 +69,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A file that can be served. `first` is its first block, read already."""
+    """A file that can be served."""
 
     stored: Artifact
     filename: str
@@ -220,9 +222,13 @@ class Downloads:
             "schema": schema,
             "format": wanted.format,
             "spreadsheet": wanted.spreadsheet,
-            "job_id": job.id,
-            "seed": job.seed,
-            "replicate": wanted.replicate,
+            "label": {
+                "job_id": job.id,
+                "seed": job.seed,
+                "replicate": wanted.replicate,
+                "generator": job.generator,
+                "version": job.generator_version,
+            },
         }
         return work, parts
 
@@ -254,21 +260,31 @@ def _checked(blocks: Iterator[bytes], stored: Artifact) -> Iterator[bytes]:
 
 async def _run_child(work: dict[str, object], parts: list[Path], target: Path) -> None:
     """Render in a process of its own: pyarrow and its memory stay out of this one."""
-    order = {**work, "parts": [str(part) for part in parts], "target": str(target)}
+    order = {**work, "parts": [str(part) for part in parts], "out": str(target)}
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "app.formats",
         stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,  # a traceback's message could hold a cell
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     try:
-        _, complaint = await child.communicate(json.dumps(order).encode())
+        answer, _ = await child.communicate(json.dumps(order).encode())
     finally:
         if child.returncode is None:
             child.kill()
     if child.returncode != 0:
-        _log.error("rendering ended with %s; %d bytes of complaint", child.returncode, len(complaint))
-        raise ServiceUnavailable("The file could not be made just now. Ask again.")
+        raise _told(answer, child.returncode)
+
+
+def _told(answer: bytes, code: int | None) -> SynthwardError:
+    kinds: tuple[type[SynthwardError], ...] = (FormatCannotHoldRows, StorageFull)
+    try:
+        error = json.loads(answer)["error"]
+        kind = next(kind for kind in kinds if kind.slug == error["slug"])
+    except (ValueError, KeyError, StopIteration):
+        _log.error("rendering ended with code %s", code)
+        return ServiceUnavailable("The file could not be made just now. Ask again, or for another format.")
+    return kind(error["detail"])
