@@ -7,14 +7,17 @@ import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import anyio.to_thread
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.errors import Fault, InvalidInput, StorageFull, SynthwardError, UploadTooLarge, pointer
 from app.problem_objects import BadRequest, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 _GATHER = 1 << 20  # bytes handed to a thread at a time
 _MOST_HEADER_BYTES = 8192  # of one part
