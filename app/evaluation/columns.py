@@ -123,3 +123,11 @@ def applies(field: Field, frame: pd.DataFrame) -> Mask:
     if field.relevant is None:
         return np.ones(len(frame), dtype=np.bool_)
     return holds_relevant(field.relevant, frame)
+
+
+def cell_rows(tables: Tables) -> int:
+    """Return how many real rows certainly belong to `min_cell` persons."""
+    if tables.train is None or tables.group is None or not len(tables.train):
+        return tables.min_cell
+    rows_of_a_person = tables.train[tables.group].value_counts()
+    return tables.min_cell * max(int(rows_of_a_person.max()) if len(rows_of_a_person) else 1, 1)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from app.evaluation.base import Dimension, NotMeasured, Score, Tables
-from app.evaluation.columns import Codes, Floats, codes, numbers, pooled
+from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled
 from app.schema.table import Field, Kind
 
 
@@ -106,7 +106,7 @@ class _PerColumn(ABC):
             assert tables.train is not None  # `needs` says so
             real = self.values_of(field, tables.train[field.name])
             made = self.values_of(field, synthetic[field.name])
-            few = max(tables.min_cell, 1)
+            few = max(cell_rows(tables), 1)
             if len(real) < few:
                 return row | {"reason": f"fewer than {few} values are present in the train part"}
             if len(made) == 0:

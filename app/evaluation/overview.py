@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from app.disclosure import POOLED_LEVEL, outward, pool_levels, safe_histogram, say_count
+from app.disclosure import outward, pool_levels, safe_histogram, say_count
 from app.evaluation.base import Tables
-from app.evaluation.columns import Floats, codes, numbers, pooled, present
+from app.evaluation.columns import Floats, cell_rows, codes, numbers, pooled, present
 from app.evaluation.conformance import level_text
 from app.evaluation.document import ColumnSummary, Picture
 from app.schema.table import Field
@@ -24,8 +24,8 @@ OTHER_LEVELS = "(other levels)"
 
 def summarise(tables: Tables) -> tuple[ColumnSummary, ...]:
     """Summarise every column of the schema, in order."""
-    synthetic = pooled(tables)
-    return tuple(_column(field, synthetic, tables.train, tables.min_cell) for field in tables.schema.fields)
+    synthetic, cell = pooled(tables), cell_rows(tables)
+    return tuple(_column(field, synthetic, tables.train, cell) for field in tables.schema.fields)
 
 
 def _column(
@@ -113,7 +113,7 @@ def _levels(field: Field, made: pd.Series, real: pd.Series | None, min_cell: int
     shown = [level_text(levels[place]) for place in named]
     together = bool(rest) and any(item[rest].sum() for item in counts)
     if together:
-        shown.append(POOLED_LEVEL if set(rest) <= set(pooling.pooled) else OTHER_LEVELS)
+        shown.append(OTHER_LEVELS)
     shares = []
     for item in counts:
         parts = [int(item[place]) for place in named] + ([int(item[rest].sum())] if together else [])

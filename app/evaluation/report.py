@@ -102,7 +102,7 @@ def evaluate(
         rows_made=made,
         rows_evaluated=evaluated,
         reference=reference,
-        summary=_summary(tables, job, reference, made, verdicts),
+        summary=_summary(tables, job, reference, made, verdicts, found),
         verdicts=verdicts,
         metrics=results,
         columns=columns,
@@ -234,7 +234,12 @@ def _privacy_verdict(found: Mapping[str, MetricResult]) -> Verdict:
 
 
 def _summary(
-    tables: Tables, job: JobFacts, reference: ReferenceFacts | None, made: int, verdicts: Verdicts
+    tables: Tables,
+    job: JobFacts,
+    reference: ReferenceFacts | None,
+    made: int,
+    verdicts: Verdicts,
+    found: Mapping[str, MetricResult],
 ) -> tuple[str, str, str]:
     source = "from the declared statistics alone; no real table was used"
     if reference is not None and reference.trained_on:
@@ -245,8 +250,12 @@ def _summary(
         f"These are {made:,} synthetic rows of {len(tables.schema.fields)} columns, made by "
         f"{job.generator} with seed {job.seed} {source}."
     )
+    declared = found.get("declared_statistics")
+    kept = "; the schema declares no statistics to compare"
+    if declared is not None and declared.status == "measured":
+        kept = ", and every declared statistic as closely as chance allows"
     second = {
-        "met": "They keep the schema, and every declared statistic as closely as chance allows.",
+        "met": f"They keep the schema{kept}.",
         "attention": "They keep the schema, but some statistics are further off than chance explains.",
         "not_met": "Some rows break the schema: see the list below before using them.",
         "not_measured": "Whether they keep the schema was not checked.",

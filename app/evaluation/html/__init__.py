@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from app.evaluation.html.drawing import draw
 
 SHOWN_STATEMENTS = 200
-"""Declared statistics that the page lists, the furthest first; the JSON report holds all."""
+"""Checks and declared statistics that the page lists, the worst first; the JSON report holds all."""
 
 WORDS = {
     "met": "✓ met",
@@ -45,9 +46,12 @@ def render_page(report: Mapping[str, Any]) -> str:
     for name in ("ks_complement", "tv_complement"):
         for row in metrics.get(name, {}).get("details", {}).get("table", []):
             scores[row["column"]] = row
+    checks = metrics.get("adherence", {}).get("details", {}).get("table", [])
+    # What is broken first, and the dull "is of type" last: with 300 columns the page shows but a part.
+    checks = sorted(checks, key=lambda row: (-row["broken"], row["pointer"].endswith("/type")))
     template = _environment().get_template("page.html.jinja")
     return template.render(
-        report=report, metrics=metrics, scores=scores, shown_statements=SHOWN_STATEMENTS, words=WORDS
+        report=report, metrics=metrics, scores=scores, checks=checks, shown=SHOWN_STATEMENTS, words=WORDS
     )
 
 
@@ -61,9 +65,19 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=number, share=share, scaled=scaled, error=error, drawn=lambda column: Markup(draw(column))
+        number=number,
+        share=share,
+        scaled=scaled,
+        error=error,
+        named=named,
+        drawn=lambda column: Markup(draw(column)),
     )
     return environment
+
+
+def named(statement: str) -> Markup:
+    """Set the `names` of a statement in a fixed-width face."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(statement))))
 
 
 def number(value: float | None, digits: int = 3) -> str:
