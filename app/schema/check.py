@@ -241,7 +241,7 @@ class _FrameCheck:
             if self.unreadable.isdisjoint(names):
                 columns = self.frame[list(names)]
                 digests = pd.util.hash_pandas_object(columns, index=False, categorize=False)
-                whole = digests.to_numpy(dtype=np.uint64)
+                whole: Any = digests.to_numpy(dtype=np.uint64)
                 keys.append(Key(at, statement, whole, _complete(columns)))
         return Conformance(self.rows, int(self.good.sum()), tuple(self.checks), self.good, tuple(keys))
 
