@@ -6,7 +6,6 @@ Reading and typing stand here; what the read values contradict in one another is
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +24,14 @@ from app.schema.contradictions import (
     show,
     statistics_faults,
 )
-from app.schema.rules import MAX_EXACT, Expression, ExpressionFault, parse_expression, parse_moment
+from app.schema.rules import (
+    MAX_EXACT,
+    Expression,
+    ExpressionFault,
+    did_you_mean,
+    parse_expression,
+    parse_moment,
+)
 from app.schema.table import (
     Association,
     Condition,
@@ -389,7 +395,7 @@ class _Reading:
         if isinstance(given, str) and given in _OTHER_TYPES:
             self.fault(f"{at}/type", f"the type {given!r} is not supported; {_OTHER_TYPES[given]}")
             return None
-        way = _near(given, TYPES) if isinstance(given, str) else ""
+        way = did_you_mean(given, TYPES) if isinstance(given, str) else ""
         self.fault(f"{at}/type", f"the types are {', '.join(TYPES)}{way}")
         return None
 
@@ -637,7 +643,7 @@ class _Reading:
         if raw is None:
             return None
         if not isinstance(raw, str) or raw not in DISTRIBUTIONS:
-            way = _near(raw, DISTRIBUTIONS) if isinstance(raw, str) else ""
+            way = did_you_mean(raw, DISTRIBUTIONS) if isinstance(raw, str) else ""
             self.fault(
                 at, f"the distributions are {', '.join(DISTRIBUTIONS)}{way}; leave it out to have one chosen"
             )
@@ -689,7 +695,7 @@ class _Reading:
                 more = f" and {len(field.levels) - 12} more" if len(field.levels) > 12 else ""
                 self.fault(
                     here,
-                    f"{key!r} is not one of the levels {shown}{more}{_near(key, map(str, field.levels))}",
+                    f"{key!r} is not one of the levels {shown}{more}{did_you_mean(key, map(str, field.levels))}",
                 )
                 continue
             share = self._share(item, here)
@@ -778,7 +784,7 @@ class _Reading:
         for text in texts:
             problem = ""
             if field.levels is not None and text not in field.levels:
-                problem = "is not one of the field's categories" + _near(text, map(str, field.levels))
+                problem = "is not one of the field's categories" + did_you_mean(text, map(str, field.levels))
             elif limits.pattern is not None and not re.fullmatch(limits.pattern, text):
                 problem = "does not match the field's pattern"
             elif limits.max_length is not None and len(text) > limits.max_length:
@@ -827,7 +833,7 @@ class _Reading:
         names = self._pair(item.get("fields"), f"{at}/fields")
         measure = item.get("measure")
         if not isinstance(measure, str) or measure not in MEASURES:
-            way = _near(measure, MEASURES) if isinstance(measure, str) else ""
+            way = did_you_mean(measure, MEASURES) if isinstance(measure, str) else ""
             self.fault(f"{at}/measure", f"the measures are {', '.join(MEASURES)}{way}")
             measure = None
         value = self._number(item.get("value"), f"{at}/value")
@@ -986,13 +992,13 @@ class _Reading:
             (self.faults if contradicts else self.warnings).append(fault)
 
     def _no_field(self, name: str) -> str:
-        near = _near(name, self.pointers)
+        near = did_you_mean(name, self.pointers)
         return f"no field is called {name!r}{near or '; declare it in `fields` or correct the name'}"
 
     def _unknown_keys(self, raw: Mapping[str, Any], known: frozenset[str], at: str) -> None:
         for key in raw:
             if key not in known:
-                message = _NOT_ENFORCED.get(key) or f"unknown here; kept, not used{_near(key, known)}"
+                message = _NOT_ENFORCED.get(key) or f"unknown here; kept, not used{did_you_mean(key, known)}"
                 self.warn(at + pointer(key), message)
 
     def _object(self, raw: Any, at: str) -> Mapping[str, Any]:
@@ -1135,13 +1141,6 @@ def _plain_number(text: str) -> float | None:
 
 def _lexical(raw: Any) -> str:
     return show(raw) if isinstance(raw, bool) else str(raw)
-
-
-def _near(word: str, words: Iterable[str]) -> str:
-    if len(word) > MAX_NAME_LENGTH:
-        return ""
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _printable(at: str) -> str:

@@ -14,7 +14,7 @@ import math
 import re
 import tokenize
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -261,6 +261,15 @@ def _named(names: Sequence[str], most: int = 12) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Suggest the nearest of some words, as the end of a message; empty where none is near."""
+    if len(word) > 255:
+        return ""
+    plain = {other.casefold(): other for other in words}
+    near = difflib.get_close_matches(word.casefold(), plain, n=1)
+    return f"; did you mean {plain[near[0]]!r}?" if near else ""
+
+
 class _Checker:
     """Walks the syntax tree once: whitelists, types, and rewrites names and dates into their plain form."""
 
@@ -312,7 +321,8 @@ class _Checker:
         if isinstance(value, bool):
             return node, _Type("boolean", literal=True)
         if isinstance(value, int | float):
-            if not math.isfinite(value) or (isinstance(value, int) and abs(value) > MAX_EXACT):
+            too_large = abs(value) > MAX_EXACT if isinstance(value, int) else not math.isfinite(value)
+            if too_large:
                 raise self.fault(
                     node, "this number is too large; whole numbers are exact up to 9007199254740992"
                 )
@@ -353,12 +363,10 @@ class _Checker:
         return None if names is None else names[0] if len(names) == 1 else names
 
     def _unknown(self, node: ast.AST, name: str) -> ExpressionFault:
-        near = difflib.get_close_matches(name, list(self.fields), n=1)
-        if near:
-            way = f"; did you mean {near[0]!r}?"
-        elif name.lower() in ("none", "null", "nan", "na"):
+        way = did_you_mean(name, self.fields)
+        if not way and name.lower() in ("none", "null", "nan", "na"):
             way = "; write isnull(x) to ask whether a value is missing"
-        else:
+        elif not way:
             way = "; a text is written in quotes, and the fields are " + _named(list(self.fields))
         return self.fault(node, f"no field is called {name!r}{way}", unknown=name)
 
@@ -495,12 +503,8 @@ class _Checker:
         if literal.literal and literal.strings and not other.literal and other.strings is not None:
             value = literal.strings[0]
             if value not in other.strings:
-                near = difflib.get_close_matches(value, other.strings, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise self.fault(
-                    node,
-                    f"{value!r} is not one of the field's categories; {hint}They are {_named(other.strings)}",
-                )
+                way = f"{did_you_mean(value, other.strings)}; they are {_named(other.strings)}"
+                raise self.fault(node, f"{value!r} is not one of the field's categories{way}")
 
     def _dated(self, node: ast.expr, side: _Typed, other: _Type) -> _Typed:
         """Read a text literal as a date where it stands beside one."""
@@ -562,9 +566,8 @@ class _Checker:
             raise self.fault(node, f"only these functions can be called: {', '.join(FUNCTIONS)}, field")
         name = node.func.id
         if name != "field" and name not in FUNCTIONS:
-            near = difflib.get_close_matches(name, FUNCTIONS, n=1)
-            way = f"did you mean {near[0]}()?" if near else f"there are {', '.join(FUNCTIONS)}"
-            raise self.fault(node, f"there is no function {name}(); {way}")
+            way = did_you_mean(name, FUNCTIONS) or f"; there are {', '.join(FUNCTIONS)}"
+            raise self.fault(node, f"there is no function {name}(){way}")
         if node.keywords:
             raise self.fault(node, f"{name}() takes no named arguments")
         for argument in node.args:
