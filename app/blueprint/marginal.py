@@ -48,6 +48,8 @@ SLOTS = 65_536
 MOST_BINS = 4_096
 MOST_LEARNED_BINS = 256
 MOST_DECIMALS = 9
+MOST_CELLS = 128  # bins up to which each is a cell of its own
+CELLS = 16
 TAIL = 1e-7  # of an unbounded family; a million rows rarely see further
 
 EPOCH = dt.date(1970, 1, 1)
@@ -75,6 +77,8 @@ class Marginal:
         Ticks in one unit of the field's numeric scale (`Field.to_number`).
     missing : float
         Share that is absent.
+    firm : bool
+        Whether it was declared or learned, rather than taken by default.
     """
 
     field: Field
@@ -84,6 +88,7 @@ class Marginal:
     stride: int = 1
     per_unit: int = 1
     missing: float = 0.0
+    firm: bool = True
 
     @property
     def mean(self) -> float:
@@ -122,12 +127,66 @@ class Marginal:
         absent = np.frombuffer(rng.bytes(4 * n), "<u4") < round(self.missing * 2**32)
         return column(self.field, values, absent)
 
+    @property
+    def cells(self) -> int:
+        """How many cells the column's values fall into: groups of bins, and the last for what is missing."""
+        return int(self._cell_of_bin[-1]) + 2
+
+    def values_alone(self) -> bool:
+        """Whether each cell is a single value."""
+        return self.cells == len(self.first) + 1 and bool((self.first == self.last).all())
+
+    def cell_shares(self) -> Floats:
+        """Return the share of each cell, shape (cells,)."""
+        present = np.bincount(self._cell_of_bin, self.weights, self.cells - 1)
+        return np.append(present * (1 - self.missing), self.missing)
+
+    def cells_of(self, drawn: pd.Series[Any]) -> Ints:
+        """Return the cell of each value of a drawn column, shape (n,)."""
+        found = np.full(len(drawn), self.cells - 1)
+        here = drawn.notna().to_numpy()
+        present = drawn[here]
+        if self.field.levels is None:
+            ticks = np.round(numbers(self.field, present) * self.per_unit).astype("int64")
+            bins: NDArray[Any] = np.clip(
+                np.searchsorted(self.first, ticks, side="right") - 1, 0, len(self.first) - 1
+            )
+        elif self.field.type == "string":
+            bins = present.cat.codes.to_numpy()
+        else:
+            whole = self.encode(np.arange(len(self.field.levels)))
+            order = np.argsort(whole)
+            bins = order[np.searchsorted(whole[order], present.to_numpy(whole.dtype))]
+        found[here] = self._cell_of_bin[bins]
+        return found
+
+    def column_of(self, cells: Ints) -> Column:
+        """Return the column of these cells, where each is a single value."""
+        from app.schema.frames import column
+
+        absent = cells == self.cells - 1
+        return column(self.field, self.encode(self.first[np.where(absent, 0, cells)]), absent)
+
+    def reweighted(self, factors: Floats) -> Marginal:
+        """Return the distribution whose cells' shares are multiplied by `factors`, shape (up to cells,)."""
+        factors = np.append(factors, np.ones(self.cells - len(factors)))
+        weights = self.weights * factors[self._cell_of_bin]
+        present = (1 - self.missing) * weights.sum()
+        absent = self.missing * factors[-1]
+        return replace(self, weights=weights / weights.sum(), missing=float(absent / (present + absent)))
+
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads: numbers and lists only."""
         bins = [
             [int(a), int(b), float(w)] for a, b, w in zip(self.first, self.last, self.weights, strict=True)
         ]
-        return {"bins": bins, "stride": self.stride, "per_unit": self.per_unit, "missing": self.missing}
+        return {
+            "bins": bins,
+            "stride": self.stride,
+            "per_unit": self.per_unit,
+            "missing": self.missing,
+            "firm": self.firm,
+        }
 
     @classmethod
     def from_json(cls, field: Field, document: dict[str, Any]) -> Marginal:
@@ -141,12 +200,20 @@ class Marginal:
             document["stride"],
             document["per_unit"],
             document["missing"],
+            document["firm"],
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the drawing tables behind: they are made again in a few milliseconds."""
-        tables = ("_table", "_fine_table", "_fine")
+        tables = ("_table", "_fine_table", "_fine", "_cell_of_bin")
         return {name: value for name, value in self.__dict__.items() if name not in tables}
+
+    @functools.cached_property
+    def _cell_of_bin(self) -> Ints:
+        if len(self.first) <= MOST_CELLS:
+            return np.arange(len(self.first))
+        middles = np.cumsum(self.weights) - self.weights / 2
+        return np.unique(np.minimum(middles * CELLS, CELLS - 1).astype("int64"), return_inverse=True)[1]
 
     @functools.cached_property
     def _fine(self) -> bool:
@@ -200,13 +267,14 @@ def declared_marginal(schema: TableSchema, field: Field, warn: Warn) -> Marginal
         undeclared and a default was taken, or cannot be met.
     """
     if field.levels is not None:
-        return _levels(schema, field, _declared_proportions(schema, field, warn), missing_share(field, 0.0))
+        shares, missing = _declared_proportions(schema, field, warn), missing_share(field, 0.0)
+        return replace(_levels(schema, field, shares, missing), firm=_is_firm(field))
     statistics = field.statistics
     lower, upper = bounds(field)
     guess = _Guess.of(schema, field, lower, upper, warn)
     per_unit = ticks_per_unit(field, guess.sd)
     first, last, weights = guess.bins(lower, upper, per_unit, _landmarks(statistics))
-    marginal = Marginal(field, first, last, weights, 1, per_unit, missing_share(field, 0.0))
+    marginal = Marginal(field, first, last, weights, 1, per_unit, missing_share(field, 0.0), _is_firm(field))
     return _meet(schema, marginal, statistics, warn)
 
 
@@ -809,6 +877,10 @@ def _centres(first: Ints, last: Ints, stride: int) -> tuple[Floats, Floats]:
     """Mean and variance of the values within each bin, in ticks."""
     counts = (last - first) / stride + 1
     return (first + last) / 2, stride**2 * (counts**2 - 1) / 12
+
+
+def _is_firm(field: Field) -> bool:
+    return replace(field.statistics, missing=None).declared
 
 
 def _quantiles(statistics: Statistics) -> list[tuple[float, float]]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from app.errors import Fault, InvalidInput, RowShortfall, pointer
+from app.generators.balance import balance
 from app.generators.base import SHARD_ROWS
 from app.generators.fresh import Numbered, is_fresh, is_numbered, numbered_columns, texts
 from app.schema.rules import Expression
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.random import SeedSequence
     from numpy.typing import NDArray
 
+    from app.blueprint.marginal import Marginal
     from app.schema.frames import Column
 
 FIRST_BLOCK = 256
@@ -52,6 +54,22 @@ class Part(Protocol):
 
     def draw(self, rng: np.random.Generator, n: int) -> Mapping[str, Column] | pd.DataFrame:
         """Return `n` candidates, with the dtypes of `app.schema.frames`, missing values included."""
+
+
+@dataclass(frozen=True)
+class OneColumn:
+    """A `Part` that draws one column from its marginal distribution."""
+
+    marginal: Marginal
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The column's name."""
+        return (self.marginal.field.name,)
+
+    def draw(self, rng: np.random.Generator, n: int) -> Mapping[str, Column]:
+        """Draw `n` candidates."""
+        return {self.marginal.field.name: self.marginal.draw(rng, n)}
 
 
 @dataclass(frozen=True)
@@ -100,7 +118,7 @@ class Component:
             if block >= PATIENCE and made < LEAST_ACCEPTED * drawn:
                 raise RowShortfall(n_rows, made, _blame(rejected, drawn, made))
             candidates = self._candidates(shard, block, drawn, size, seed)
-            good = self._judge(candidates, rejected)
+            good = self.judge(candidates, rejected)
             kept.append(candidates if good.all() else candidates[good])
             made += int(good.sum())
             drawn += size
@@ -114,9 +132,6 @@ class Component:
 
     def _candidates(self, shard: int, block: int, drawn: int, size: int, seed: SeedSequence) -> pd.DataFrame:
         import numpy as np
-        import pandas as pd
-
-        from app.schema.evaluate import formula_column
 
         rng = stream(seed, shard, self.place, block)
         columns: dict[str, Any] = {}
@@ -129,6 +144,14 @@ class Component:
                 raise RowShortfall(SHARD_ROWS, 0, _few_numbers(numbered))
             numbers = np.arange(drawn, drawn + size, dtype="uint64") + np.uint64(shard * most)
             columns |= _write(numbered, numbers, seed, stream(seed, shard, self.place, block, 1))
+        return self.completed(columns)
+
+    def completed(self, columns: Mapping[str, Any]) -> pd.DataFrame:
+        """Compute formulas and empty fields where they do not apply."""
+        import pandas as pd
+
+        from app.schema.evaluate import formula_column
+
         frame = pd.DataFrame(columns, copy=False)
         for field in self.steps:
             if field.formula is not None:
@@ -136,7 +159,8 @@ class Component:
             _empty_where_it_does_not_apply(field, frame)
         return frame
 
-    def _judge(self, frame: pd.DataFrame, rejected: Counter[str]) -> NDArray[np.bool_]:
+    def judge(self, frame: pd.DataFrame, rejected: Counter[str]) -> NDArray[np.bool_]:
+        """Tell the candidates that break nothing; count in `rejected` what the others break."""
         import numpy as np
 
         from app.schema.evaluate import breaks
@@ -231,8 +255,8 @@ def assemble(schema: TableSchema, parts: Iterable[Part], warn: Callable[[str, st
                 tuple(rule for rule in schema.rules if set(rule.fields) & group),
             )
         )
-    rounded = tuple(_with_decimals(component) for component in components)
-    return TableSampler(schema, rounded, tuple(item for item in numbered if item not in inner))
+    settled = tuple(balance(schema, _with_decimals(component), warn) for component in components)
+    return TableSampler(schema, settled, tuple(item for item in numbered if item not in inner))
 
 
 def where_it_applies(field: Field, frame: pd.DataFrame) -> pd.Series[Any]:

@@ -7,39 +7,19 @@ options, and return a sampler. Types, missing values, formulas, rules and the ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from app.generators.base import Capabilities, Progress, Sampler
-from app.generators.machinery import assemble, drawn_fields, where_it_applies
+from app.generators.machinery import OneColumn, assemble, drawn_fields, where_it_applies
 from app.schema.table import TableSchema
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-    from app.blueprint.marginal import Marginal
-    from app.schema.frames import Column
-
-
-@dataclass(frozen=True)
-class OneColumn:
-    """Draws one column: a `Part`."""
-
-    marginal: Marginal
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The column's name."""
-        return (self.marginal.field.name,)
-
-    def draw(self, rng: np.random.Generator, n: int) -> Mapping[str, Column]:
-        """Draw `n` candidates; those that break a rule are replaced by later ones."""
-        return {self.marginal.field.name: self.marginal.draw(rng, n)}
 
 
 class Marginals:
