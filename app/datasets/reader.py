@@ -314,6 +314,7 @@ def answer(text: str) -> dict[str, Any]:
     try:
         request = Request(**json.loads(text))
         os.nice(request.nice)
+        pa.set_cpu_count(1)
         if request.max_memory:
             resource.setrlimit(resource.RLIMIT_AS, (request.max_memory, request.max_memory))
         return read(request)

@@ -22,7 +22,11 @@ def _schema(*fields: dict[str, Any], **rest: Any) -> dict[str, Any]:
         ({"type": "date"}, ["20240131", "20240201"], [dt.date(2024, 1, 31), dt.date(2024, 2, 1)]),
         ({"type": "date", "format": "%d/%m/%Y"}, ["01/02/2024"], [dt.date(2024, 2, 1)]),
         ({"type": "date", "format": "%m/%d/%Y"}, ["01/02/2024"], [dt.date(2024, 1, 2)]),
-        ({"type": "date", "format": "%d.%m.%y"}, ["01.02.24", "01.02.71"], [dt.date(2024, 2, 1), dt.date(1971, 2, 1)]),
+        (
+            {"type": "date", "format": "%d.%m.%y"},
+            ["01.02.24", "01.02.71"],
+            [dt.date(2024, 2, 1), dt.date(1971, 2, 1)],
+        ),
         ({"type": "datetime"}, ["2024-01-31"], [dt.datetime(2024, 1, 31)]),
         ({"type": "time"}, ["07:30"], [dt.time(7, 30)]),
         ({"type": "year"}, ["2024"], [2024]),
@@ -32,7 +36,7 @@ def _schema(*fields: dict[str, Any], **rest: Any) -> dict[str, Any]:
         ({"type": "string", "categories": ["NA", "2"]}, ["NA", "2"], ["NA", "2"]),
         ({"type": "integer"}, ["1", "NA", ""], [1, None, None]),
     ],
-)  # fmt: skip
+)
 def test_a_column_is_read_as_declared(
     read: Read, field: dict[str, Any], cells: list[str], values: list[Any]
 ) -> None:
@@ -57,9 +61,17 @@ def test_declared_missing_values_are_the_only_ones(read: Read) -> None:
 
 @pytest.mark.parametrize(
     ("type_", "cell"),
-    [("integer", "1.5"), ("integer", "99999999999999999999"), ("number", "1e999"), ("number", "x"), ("date", "2023-02-29"),
-     ("boolean", "2"), ("time", "24:00"), ("datetime", "yesterday")],
-)  # fmt: skip
+    [
+        ("integer", "1.5"),
+        ("integer", "99999999999999999999"),
+        ("number", "1e999"),
+        ("number", "x"),
+        ("date", "2023-02-29"),
+        ("boolean", "2"),
+        ("time", "24:00"),
+        ("datetime", "yesterday"),
+    ],
+)
 def test_a_cell_that_does_not_fit_is_refused_with_its_line_column_and_count(
     read: Read, type_: str, cell: str
 ) -> None:

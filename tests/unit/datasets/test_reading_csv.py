@@ -71,14 +71,17 @@ def test_the_same_table_is_read_from_every_encoding_and_delimiter(read: Read, co
         (["2024-01-31 00:00:00", "2024-02-01 00:00:00"], "date", [dt.date(2024, 1, 31), dt.date(2024, 2, 1)]),
         (["2024-01-31T10:30:15.25"], "datetime", [dt.datetime(2024, 1, 31, 10, 30, 15, 250_000)]),
         (["2024-01-31T10:30:00+02:00"], "datetime", [dt.datetime(2024, 1, 31, 8, 30)]),
-        (["31.01.2024 10:30", "01.02.2024 07:05"], "datetime",
-         [dt.datetime(2024, 1, 31, 10, 30), dt.datetime(2024, 2, 1, 7, 5)]),
+        (
+            ["31.01.2024 10:30", "01.02.2024 07:05"],
+            "datetime",
+            [dt.datetime(2024, 1, 31, 10, 30), dt.datetime(2024, 2, 1, 7, 5)],
+        ),
         (["07:30", "23:59:59"], "time", [dt.time(7, 30), dt.time(23, 59, 59)]),
         (["25:00", "07:30"], "string", ["25:00", "07:30"]),
         (["", "NA", ""], "string", [None, None, None]),
         ([" a ", "b"], "string", ["a", "b"]),
     ],
-)  # fmt: skip
+)
 def test_a_column_has_the_type_that_all_its_cells_have(
     read: Read, cells: list[str], type_: str, values: list[Any]
 ) -> None:

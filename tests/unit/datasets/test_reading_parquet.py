@@ -34,13 +34,20 @@ def _file(tmp_path: Path, table: pa.Table) -> Path:
         (pa.array(["007", "8"]).dictionary_encode(), "string", ["007", "8"]),
         (pa.array(["007"], pa.large_string()), "string", ["007"]),
         (pa.array([dt.date(2024, 1, 31), None]), "date", [dt.date(2024, 1, 31), None]),
-        (pa.array([dt.datetime(2024, 1, 31, 10)], pa.timestamp("ns")), "datetime", [dt.datetime(2024, 1, 31, 10)]),
-        (pa.array([dt.datetime(2024, 1, 31, 10, tzinfo=dt.UTC)], pa.timestamp("ms", "Europe/Prague")), "datetime",
-         [dt.datetime(2024, 1, 31, 10)]),
+        (
+            pa.array([dt.datetime(2024, 1, 31, 10)], pa.timestamp("ns")),
+            "datetime",
+            [dt.datetime(2024, 1, 31, 10)],
+        ),
+        (
+            pa.array([dt.datetime(2024, 1, 31, 10, tzinfo=dt.UTC)], pa.timestamp("ms", "Europe/Prague")),
+            "datetime",
+            [dt.datetime(2024, 1, 31, 10)],
+        ),
         (pa.array([dt.time(7, 30)], pa.time64("us")), "time", [dt.time(7, 30)]),
         (pa.nulls(2), "string", [None, None]),
     ],
-)  # fmt: skip
+)
 def test_plain_columns_are_read(
     read: Read, tmp_path: Path, array: pa.Array, type_: str, values: list[Any]
 ) -> None:

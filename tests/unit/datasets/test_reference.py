@@ -114,9 +114,17 @@ def test_columns_left_out_are_counted(read: Read) -> None:
 def test_the_holdout_of_the_stored_table_does_not_know_the_schema(read: Read) -> None:
     outcome = read(EXAMPLE)
     frame = load_columns(outcome.parquet, ["diagnosis", "status"])
-    declared = read(EXAMPLE, {"fields": [*outcome.answer["schema"]["fields"][:6],
-                                         {"name": "status", "type": "string", "categories": ["0", "1"]},
-                                         {"name": "time", "type": "number"}], "missingValues": ["NA"]})  # fmt: skip
+    declared = read(
+        EXAMPLE,
+        {
+            "fields": [
+                *outcome.answer["schema"]["fields"][:6],
+                {"name": "status", "type": "string", "categories": ["0", "1"]},
+                {"name": "time", "type": "number"},
+            ],
+            "missingValues": ["NA"],
+        },
+    )
     other = load_columns(declared.parquet, ["diagnosis", "status"])
     for target in ("diagnosis", "status"):
         assert (holdout_mask("ab", frame, 0.3, target) == holdout_mask("ab", other, 0.3, target)).all()

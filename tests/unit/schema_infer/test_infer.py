@@ -27,8 +27,11 @@ def _field(values: Any, name: str = "column", min_cell: int = 10) -> dict[str, A
 
 def test_levels_of_enough_persons_are_categories() -> None:
     assert _field(["F", "M"] * 100) == {
-        "name": "column", "type": "string", "categories": ["F", "M"], "constraints": {"required": True}
-    }  # fmt: skip
+        "name": "column",
+        "type": "string",
+        "categories": ["F", "M"],
+        "constraints": {"required": True},
+    }
 
 
 def test_a_rare_level_is_pooled_and_never_named() -> None:
@@ -101,9 +104,11 @@ def test_other_whole_numbers_have_coarse_bounds() -> None:
 def test_numbers_have_decimals_and_coarse_bounds() -> None:
     values = [*np.round(RNG.uniform(3, 30, N - 1), 2), 87.65]
     assert _field(values) == {
-        "name": "column", "type": "number", "decimals": 2,
+        "name": "column",
+        "type": "number",
+        "decimals": 2,
         "constraints": {"required": True, "minimum": 0.0, "maximum": 100.0},
-    }  # fmt: skip
+    }
 
 
 def test_dates_are_bounded_by_whole_years() -> None:
@@ -176,5 +181,13 @@ def test_what_is_inferred_is_a_schema_without_a_warning() -> None:
     schema, warnings = parse_schema(inferred.document)
     assert warnings == ()
     assert [field.kind for field in schema.fields] == [
-        "id", "categorical", "categorical", "categorical", "numeric", "temporal", "temporal", "temporal", "categorical"
-    ]  # fmt: skip
+        "id",
+        "categorical",
+        "categorical",
+        "categorical",
+        "numeric",
+        "temporal",
+        "temporal",
+        "temporal",
+        "categorical",
+    ]
