@@ -1,7 +1,7 @@
 """The report's table of columns: missing shares and small distributions, real ones as disclosure allows.
 
-Synthetic rows pass the same functions: a report stays where its rows are withheld, and a generator that
-copied would otherwise show real values here.
+Beside a real table the synthetic rows pass the same functions: a report stays where its rows are withheld,
+and a generator that copied would otherwise show real values here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ OTHER_LEVELS = "(other levels)"
 
 def summarise(tables: Tables) -> tuple[ColumnSummary, ...]:
     """Summarise every column of the schema, in order."""
-    synthetic, cell = pooled(tables), cell_rows(tables)
+    # Without a real table there is nobody to protect, and every bin and level may stand alone.
+    synthetic, cell = pooled(tables), 0 if tables.train is None else cell_rows(tables)
     return tuple(_column(field, synthetic, tables.train, cell) for field in tables.schema.fields)
 
 
@@ -49,7 +50,7 @@ def _column(
         draw = _levels if field.kind == "categorical" else _bins
         picture = draw(field, made, None if train is None else train[field.name], min_cell)
         if picture is None:
-            why = f"fewer than {min_cell} values are present"
+            why = f"fewer than {max(min_cell, 1)} values are present"
     return ColumnSummary(
         name=field.name,
         type=field.type,
@@ -67,7 +68,7 @@ def _bins(field: Field, made: pd.Series, real: pd.Series | None, min_cell: int) 
     synthetic = _finite(numbers(field, made))
     train = None if real is None else _finite(numbers(field, real))
     basis = train if train is not None and len(train) >= min_cell else synthetic
-    if len(basis) < min_cell or len(synthetic) == 0:
+    if len(basis) < max(min_cell, 1) or len(synthetic) == 0:
         return None
     histogram = safe_histogram(basis, min_cell, bins=_bin_count(field, basis))
     edges = np.asarray(histogram.edges)

@@ -203,10 +203,10 @@ def _fidelity_verdict(found: Mapping[str, MetricResult]) -> Verdict:
             if scores
             else Verdict(level="not_measured", sentence="Not measured.", rule=rule)
         )
-    level: Any = "met"
+    level: Any = "met" if any(score.baseline is not None for score in measured) else "not_measured"
     for score in measured:
         assert score.value is not None  # it is measured
-        if score.baseline is None or score.value < score.baseline - SHAPE_MARGIN:
+        if score.baseline is not None and score.value < score.baseline - SHAPE_MARGIN:
             level = "attention"
     if any(score.status == "failed" for score in scores):
         level = "attention"
@@ -248,7 +248,7 @@ def _summary(
         source = f"from the declared statistics, with {reference.train_rows:,} real rows as the yardstick"
     first = (
         f"These are {made:,} synthetic rows of {len(tables.schema.fields)} columns, made by "
-        f"{job.generator} with seed {job.seed} {source}."
+        f"{job.generator} with seed {job.seed}, {source}."
     )
     declared = found.get("declared_statistics")
     kept = "; the schema declares no statistics to compare"
@@ -268,7 +268,7 @@ def _summary(
         shape = {
             "met": "The columns are shaped much like the real ones",
             "attention": "Some columns are shaped differently from the real ones",
-        }.get(verdicts.fidelity.level, "The shape of columns was not measured")
+        }.get(verdicts.fidelity.level, "The shape of columns could not be judged")
         copies = {
             "met": "no more rows repeat a training row than chance would bring",
             "attention": "more rows repeat a training row than chance would bring",

@@ -10,7 +10,7 @@ from typing import Any
 WIDTH = 240
 HEIGHT = 56
 LINE = 14
-LABEL = 104
+LABEL = 118
 
 
 def draw(column: Mapping[str, Any]) -> str:

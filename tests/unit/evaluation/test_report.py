@@ -277,3 +277,26 @@ def test_a_missing_share_of_few_persons_is_not_said(tables: Tables, train: pd.Da
     age = next(column for column in document.columns if column.name == "age")
     assert age.train_missing is None
     assert age.train_missing_note == "fewer than 10 of 600"
+
+
+def test_without_a_holdout_the_shape_is_measured_and_not_judged(tables: Tables, train: pd.DataFrame) -> None:
+    document = evaluate(replace(tables, holdout=train.head(0)), job=JOB)
+    assert document.metric("ks_complement").status == "measured"
+    assert document.verdicts.fidelity.level == "not_measured"
+
+
+def test_cells_count_persons_where_a_person_has_several_rows(tables: Tables, train: pd.DataFrame) -> None:
+    visits = train.copy()
+    # 200 persons of 3 rows each: a cell of 10 persons may take 30 rows.
+    visits["id"] = pd.array([f"P-{row // 3:05d}" for row in range(len(visits))], dtype="string[pyarrow]")
+    document = evaluate(replace(tables, train=visits, group="id"), job=JOB)
+    for column in document.columns:
+        if column.picture is not None and column.picture.train is not None:
+            shares = np.array(column.picture.train)
+            assert shares[shares > 0].min() >= 30 / len(visits)
+
+
+@pytest.mark.parametrize("name", ["job", "seed", "generator"])
+def test_the_published_schema_asks_for_what_every_report_has(name: str) -> None:
+    schema = report_schema()
+    assert name in schema["required"] or name in schema["$defs"]["JobFacts"]["required"]
