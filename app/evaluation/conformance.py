@@ -133,10 +133,12 @@ def declared_statistics(schema: TableSchema, frame: pd.DataFrame, *, few: int = 
         where = pointer("fields", index, "statistics")
         found.extend(_of_field(field, field.statistics, frame, where, "", few))
     for index, conditional in enumerate(schema.conditionals):
-        stratum = frame[selected(schema, frame, conditional.given)]
+        field = schema[conditional.field]
+        read = [field.name, *(field.relevant.fields if field.relevant is not None else ())]
+        stratum = frame[read][selected(schema, frame, conditional.given)]
         where = pointer("conditionals", index, "statistics")
         given = " where " + " and ".join(map(_condition_text, conditional.given))
-        found.extend(_of_field(schema[conditional.field], conditional.statistics, stratum, where, given, few))
+        found.extend(_of_field(field, conditional.statistics, stratum, where, given, few))
     for index, association in enumerate(schema.associations):
         found.append(_of_association(schema, association, frame, pointer("associations", index)))
     found = [_unsaid(item) if item.rows < few else item for item in found]
@@ -223,7 +225,7 @@ def _of_numbers(
 
 def _of_association(schema: TableSchema, asked: Association, frame: pd.DataFrame, where: str) -> Statement:
     first, second = (schema[name] for name in asked.fields)
-    both = frame[present(frame[first.name]) & present(frame[second.name])]
+    both = frame[[first.name, second.name]].dropna()
     x, y = both[first.name], both[second.name]
     found: Estimate | NotMeasured
     if asked.measure == "pearson":
