@@ -22,8 +22,10 @@ from app.datasets.receive import Received, receive
 from app.datasets.repository import DatasetRecord
 from app.datasets.schemas import Dataset, DatasetCreated, DatasetPage, DatasetWarning
 from app.keys.access import CurrentPrincipal, CurrentServices
+from app.keys.service import Principal
 from app.openapi import problems
 from app.query import known_query
+from app.services import Services
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(known_query)])
 
@@ -116,6 +118,15 @@ async def upload(
 
     What is said of the table passes the disclosure rules; faults name line and column, never a cell.
     """
+    try:
+        return await _upload(request, principal, services, turns)
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody reads it; an error would be logged as one of ours
+
+
+async def _upload(
+    request: Request, principal: Principal, services: Services, turns: asyncio.Semaphore
+) -> Response:
     settings = services.settings
     async with _scratch_folder(settings) as folder:
         received = await receive(

@@ -475,3 +475,40 @@ def test_more_uploads_than_readers_are_all_read(house: House) -> None:
         return [answer.status_code for answer in answers]
 
     assert asyncio.run(all_at_once()) == [201, 201, 201]
+
+
+def test_the_child_is_ended_and_nothing_kept_where_the_client_leaves(house: House) -> None:
+    app = create_app(house.settings, engine=house.engine, store=house.store, queue=SilentQueue())  # type: ignore[arg-type]
+    body = _part("file", b"a,b\n1,2\n", "t.csv") + END
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/datasets",
+        "raw_path": b"/v1/datasets",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1:8000"), (b"content-type", b"multipart/form-data; boundary=cut")],
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 8000),
+    }
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def come_and_go() -> None:
+        async def incoming() -> dict[str, Any]:
+            message = next(messages, None)
+            if message is None:
+                await asyncio.sleep(0.05)
+                return {"type": "http.disconnect"}
+            return message
+
+        async def outgoing(_: Any) -> None: ...
+
+        await app(scope, incoming, outgoing)  # type: ignore[arg-type]
+
+    asyncio.run(come_and_go())
+    assert _alive_readers() == []
+    assert (house.kept, house.scratch) == ([], [])
+    assert service.listed(house.engine, "local", limit=1, cursor=None).items == ()
