@@ -126,10 +126,10 @@ def _walk(document: Any) -> None:
     waiting: list[tuple[Any, tuple[str | int, ...]]] = [(document, ())]
     while waiting:
         value, path = waiting.pop()
-        if len(path) > MAX_DEPTH:
-            raise InvalidInput([_TOO_DEEP])
         if isinstance(value, str):
             _check_text(value, path)
+        elif len(path) >= MAX_DEPTH and isinstance(value, dict | list):
+            raise InvalidInput([_TOO_DEEP])
         elif isinstance(value, dict):
             for name, item in value.items():
                 _check_text(name, path)

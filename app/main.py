@@ -77,6 +77,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # a redirect would send the client to whatever Host it named
     )
     app.state.services = services
     app.state.keyring = KeyRing(services.engine)

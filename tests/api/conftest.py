@@ -1,4 +1,4 @@
-"""The HTTP side alone, on both databases, with a queue that only remembers and a hand that plays the worker."""
+"""The HTTP side alone, on both databases; the queue only remembers, and a hand plays the worker."""
 
 from __future__ import annotations
 

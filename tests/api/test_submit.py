@@ -85,9 +85,9 @@ def test_one_answer_names_every_fault_and_nothing_is_queued(service: Service, me
     }
     found = pointers(me.post(body))
     for start in (
-        "/schema/fields/0/constraints", "/schema/rules/0", "/generator/options/fitt", "/rows", "/seed", "/replicates",
-        "/evaluation/holdout", "/evaluation/depht", "/release/max_identical_match_share", "/labels/a:b", "/labels/c",
-        "/reference_id", "/colour",
+        "/schema/fields/0/constraints", "/schema/rules/0", "/generator/options/fitt", "/rows", "/seed",
+        "/replicates", "/evaluation/holdout", "/evaluation/depht", "/labels/a:b", "/labels/c",
+        "/release/max_identical_match_share", "/reference_id", "/colour",
     ):  # fmt: skip
         assert any(pointer.startswith(start) for pointer in found), (start, found)
     assert count(service, me.owner) == 0
