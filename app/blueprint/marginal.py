@@ -272,6 +272,12 @@ def declared_marginal(schema: TableSchema, field: Field, warn: Warn) -> Marginal
     statistics = field.statistics
     lower, upper = bounds(field)
     guess = _Guess.of(schema, field, lower, upper, warn)
+    if (
+        guess.family == "uniform"
+        and not _is_firm(field)
+        and field.type in ("date", "datetime", "time", "year")
+    ):
+        lower, upper = _default_span(field, lower, upper)
     per_unit = ticks_per_unit(field, guess.sd)
     first, last, weights = guess.bins(lower, upper, per_unit, _landmarks(statistics))
     marginal = Marginal(field, first, last, weights, 1, per_unit, missing_share(field, 0.0), _is_firm(field))
@@ -796,38 +802,56 @@ def _pool(
     ticks: Ints, counts: Ints, least: int, lowest: int, highest: int, stride: int
 ) -> tuple[Ints, Ints, Floats]:
     """Cut [lowest, highest] into bins of at least `least` persons; a value that so many share is its own."""
-    bins: list[tuple[int, int, int]] = []
-    start, held = lowest, 0
-    for tick, count in zip(ticks.tolist(), counts.tolist(), strict=True):
-        if count >= least:
-            if start < tick and held:
-                bins.append((start, tick - stride, held))
-            bins.append((tick, tick, count))
-            start, held = tick + stride, 0
-            continue
+    groups: list[tuple[int, int, int]] = []  # first and last place among the ticks, persons
+    start, held = 0, 0
+    for place, count in enumerate(counts.tolist()):
+        if count >= least and held:
+            groups.append((start, place - 1, held))
+            start, held = place, 0
         held += count
         if held >= least:
-            bins.append((start, tick, held))
-            start, held = tick + stride, 0
+            groups.append((start, place, held))
+            start, held = place + 1, 0
     if held:
-        bins.append((start, max(highest, start), held))
-    elif bins and bins[-1][0] != bins[-1][1]:
-        bins[-1] = (bins[-1][0], max(highest, bins[-1][1]), bins[-1][2])
-    return _merge_small(bins, least)
+        groups.append((start, len(ticks) - 1, held))
+    groups = _merge_small(groups, least)
+    origin = int(ticks[0]) % stride
+    bins: list[tuple[int, int]] = []
+    for k, (i, j, persons) in enumerate(groups):
+        if i == j and persons >= least:
+            bins.append((int(ticks[i]), int(ticks[i])))
+            continue
+        # Inner edges are rounded too: none is one person's value.
+        step = max(stride, _round_step(int(ticks[j] - ticks[i]) / 4))
+        low, high = lowest, highest
+        if k > 0:
+            low = bins[-1][1] + stride
+            if bins[-1][0] == bins[-1][1]:  # a spike stands apart from what follows
+                low = max(low, _outward(int(ticks[i]), step, origin, stride, -1))
+        if k < len(groups) - 1:
+            high = min(_outward(int(ticks[j]), step, origin, stride, +1), int(ticks[j + 1]) - stride)
+        # One far outlier does not stretch its bin beyond what keeps the mean of its persons.
+        mean = float(np.average(ticks[i : j + 1], weights=counts[i : j + 1]))
+        if k == len(groups) - 1 and high - low > 6 * (mean - low):
+            high = _onto(math.ceil(2 * mean - low), origin, stride, +1)
+        if k == 0 and high - low > 6 * (high - mean):
+            low = _onto(math.floor(2 * mean - high), origin, stride, -1)
+        bins.append((low, max(low, high)))
+    first, last = (np.array(ends, "int64") for ends in zip(*bins, strict=True))
+    return first, last, np.array([persons for _, _, persons in groups], "float64")
 
 
-def _merge_small(bins: list[tuple[int, int, int]], least: int) -> tuple[Ints, Ints, Floats]:
-    """Join a bin of too few persons to a neighbour, rather to one that is a range than to an atom."""
-    while len(bins) > 1:
-        small = next((k for k, part in enumerate(bins) if part[2] < least), None)
+def _merge_small(groups: list[tuple[int, int, int]], least: int) -> list[tuple[int, int, int]]:
+    """Join a group of too few persons to a neighbour, rather to one that is a range than to a spike."""
+    while len(groups) > 1:
+        small = next((k for k, group in enumerate(groups) if group[2] < least), None)
         if small is None:
             break
-        beside = [k for k in (small - 1, small + 1) if 0 <= k < len(bins)]
-        other = min(beside, key=lambda k: (bins[k][0] == bins[k][1], bins[k][2]))
-        low, high = sorted((small, other))
-        bins[low : high + 1] = [(bins[low][0], bins[high][1], bins[low][2] + bins[high][2])]
-    first, last, weights = zip(*bins, strict=True)
-    return np.array(first, "int64"), np.array(last, "int64"), np.array(weights, "float64")
+        beside = [k for k in (small - 1, small + 1) if 0 <= k < len(groups)]
+        other = min(beside, key=lambda k: (groups[k][0] == groups[k][1], groups[k][2]))
+        a, b = sorted((small, other))
+        groups[a : b + 1] = [(groups[a][0], groups[b][1], groups[a][2] + groups[b][2])]
+    return groups
 
 
 def _outward(tick: int, coarse: int, origin: int, stride: int, sign: int) -> int:

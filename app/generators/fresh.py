@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 PLACEHOLDERS = 1000
 
 
-def is_numbered(field: Field) -> bool:
+def is_numbered(schema: TableSchema, field: Field) -> bool:
     """Whether every row's value is another one, so that it is made from the row's number."""
-    return field.formula is None and (field.kind == "id" or field.constraints.unique or field.primary_key)
+    key = field.kind == "id" or field.constraints.unique or field.name in schema.primary_key
+    return key and field.formula is None
 
 
-def is_fresh(field: Field) -> bool:
+def is_fresh(schema: TableSchema, field: Field) -> bool:
     """Whether the column is never learned: ids, unique values, free text."""
-    return field.formula is None and (is_numbered(field) or field.kind == "text")
+    return field.formula is None and (is_numbered(schema, field) or field.kind == "text")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ class Numbered:
             digits = numbers
             if space.size is not None and len(self.spaces) > 1:
                 digits, numbers = numbers % np.uint64(space.size), numbers // np.uint64(space.size)
-            absent = _absent(missing_share(space.field, 0.0), len(digits), next(streams))
+            # A part of a key is never missing.
+            share = missing_share(space.field, 0.0) if len(self.spaces) == 1 else 0.0
+            absent = _absent(share, len(digits), next(streams))
             written[space.field.name] = space.column(digits, absent)
         return written
 
@@ -153,7 +156,7 @@ def numbered_columns(schema: TableSchema) -> tuple[Numbered, ...]:
     InvalidInput
         A pattern cannot be written by, or contradicts the lengths.
     """
-    fields = [field for field in schema.fields if is_numbered(field)]
+    fields = [field for field in schema.fields if is_numbered(schema, field)]
     together = [field for field in fields if len(schema.primary_key) > 1 and field.name in schema.primary_key]
     joint = [field for field in together if not field.constraints.unique]
     alone = [field for field in fields if field not in joint]

@@ -210,7 +210,7 @@ class TableSampler:
 
 def drawn_fields(schema: TableSchema) -> tuple[Field, ...]:
     """Return the fields that a generator has to draw: neither computed by formula nor made fresh."""
-    return tuple(field for field in schema.fields if field.formula is None and not is_fresh(field))
+    return tuple(field for field in schema.fields if field.formula is None and not is_fresh(schema, field))
 
 
 def assemble(schema: TableSchema, parts: Iterable[Part], warn: Callable[[str, str], None]) -> TableSampler:
@@ -235,7 +235,9 @@ def assemble(schema: TableSchema, parts: Iterable[Part], warn: Callable[[str, st
     absent = [field.name for field in drawn_fields(schema) if field.name not in given]
     if absent:
         raise ValueError(f"No part draws {', '.join(absent)}.")
-    free_texts = [f for f in schema.fields if is_fresh(f) and not is_numbered(f) and f.name not in given]
+    free_texts = [
+        f for f in schema.fields if is_fresh(schema, f) and not is_numbered(schema, f) and f.name not in given
+    ]
     parts = (*parts, *(texts(schema, field) for field in free_texts))
     numbered = numbered_columns(schema)
     read = _names_read(schema)
@@ -251,7 +253,7 @@ def assemble(schema: TableSchema, parts: Iterable[Part], warn: Callable[[str, st
                 tuple(part for part in parts if set(part.names) & group),
                 tuple(item for item in inner if set(item.names) & group),
                 tuple(field for field in steps if field.name in group),
-                tuple(field for field in members if _is_bounded(field) and not is_numbered(field)),
+                tuple(field for field in members if _is_bounded(field) and not is_numbered(schema, field)),
                 tuple(rule for rule in schema.rules if set(rule.fields) & group),
             )
         )
@@ -477,7 +479,7 @@ def _warn_of_unused_statistics(schema: TableSchema, warn: Callable[[str, str], N
                 pointer("fields", place, "statistics"),
                 f"`{field.name}` is computed by its formula: its declared statistics are not aimed at.",
             )
-        elif is_fresh(field) and beyond_missing:
+        elif is_fresh(schema, field) and beyond_missing:
             warn(
                 pointer("fields", place, "statistics"),
                 f"`{field.name}` is made fresh, each value from its row's number or at random: "

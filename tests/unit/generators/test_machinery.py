@@ -1,0 +1,192 @@
+"""Rows that rules, keys and formulas bind together."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.random import SeedSequence
+
+from app.errors import InvalidInput, RowShortfall
+from app.generators.machinery import PATIENCE, TableSampler, assemble
+from app.generators.marginals import Marginals
+from app.schema.parse import parse_schema
+
+
+def sampler(document: dict[str, Any], said: list[tuple[str, str]] | None = None) -> TableSampler:
+    schema, _ = parse_schema(document)
+
+    def warn(pointer: str, message: str) -> None:
+        if said is not None:
+            said.append((pointer, message))
+
+    made = Marginals(Marginals.Options()).fit(
+        schema, None, seed=SeedSequence(1), progress=lambda *_, **__: None, warn=warn
+    )
+    assert isinstance(made, TableSampler)
+    return made
+
+
+def rows(document: dict[str, Any], n_rows: int, shard: int = 0) -> pd.DataFrame:
+    return sampler(document).sample_shard(shard, n_rows, seed=SeedSequence(11))
+
+
+def field(name: str, kind: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "type": kind, **more}
+
+
+def test_a_rule_leaves_the_declared_shares_as_they_are() -> None:
+    shares = {"proportions": {"true": 0.17, "false": 0.83}}
+    table = rows(
+        {
+            "fields": [
+                field("lesion", "string", categories=["rare", "common"],
+                      statistics={"proportions": {"rare": 0.01, "common": 0.99}}),
+                field("irradiated", "boolean", statistics=shares),
+            ],
+            "rules": ["not (lesion == 'rare' and not irradiated)"],
+        },
+        100_000,
+    )  # fmt: skip
+    # By rejection alone the rare lesion would keep 0.17 of its share. 5 standard errors.
+    assert (table["lesion"] == "rare").mean() == pytest.approx(0.01, abs=5 * (0.01 * 0.99 / 1e5) ** 0.5)
+    assert table["irradiated"].mean() == pytest.approx(0.17, abs=5 * (0.17 * 0.83 / 1e5) ** 0.5)
+    assert table["irradiated"][table["lesion"] == "rare"].all()
+
+
+def test_an_order_rule_leaves_means_as_they_are_where_it_can() -> None:
+    document = {
+        "fields": [
+            field("relapse", "integer", constraints={"minimum": 0}, statistics={"mean": 10, "sd": 5}),
+            field("death", "integer", constraints={"minimum": 0}, statistics={"mean": 14, "sd": 6}),
+        ],
+        "rules": ["relapse <= death"],
+    }
+    table = rows(document, 50_000)
+    assert (table["relapse"] <= table["death"]).all()
+    assert table["relapse"].mean() == pytest.approx(10, abs=0.15)
+    assert table["death"].mean() == pytest.approx(14, abs=0.15)
+
+
+def test_rules_that_bend_what_is_declared_are_said_to() -> None:
+    said: list[tuple[str, str]] = []
+    same = {"statistics": {"mean": 10, "sd": 5}}
+    sampler(
+        {"fields": [field("a", "integer", **same), field("b", "integer", **same)], "rules": ["a < b"]}, said
+    )
+    assert ("/rules/0", "bend") in [(pointer, message[-5:-1]) for pointer, message in said]
+
+
+def test_patience_ends_below_one_percent_and_not_above() -> None:
+    rare = {
+        "fields": [field("x", "integer", constraints={"minimum": 1, "maximum": 1000}), field("y", "boolean")],
+        "rules": ["x in [500, 501]"],
+    }
+    assert len(rows(rare, 20)) == 20  # a few rows are found before patience ends
+    with pytest.raises(RowShortfall, match="Loosen it") as caught:
+        rows(rare, 50_000)
+    assert 0 < caught.value.made < 50_000
+    assert PATIENCE == 100
+
+
+def test_ids_that_a_rule_reads_stay_unique_over_shards() -> None:
+    document = {
+        "fields": [field("id", "string", constraints={"pattern": "[A-F]\\d{12}"}), field("x", "boolean")],
+        "primaryKey": "id",
+        "rules": ["not (id == 'A000000000000' and x)", "x or id != 'B'"],
+    }
+    made = sampler(document)
+    ids = pd.concat([made.sample_shard(shard, 2000, seed=SeedSequence(1))["id"] for shard in (0, 1, 5)])
+    assert ids.is_unique
+
+
+def test_a_key_of_several_columns_is_unique_as_a_whole() -> None:
+    document = {
+        "fields": [
+            field("patient", "string"),
+            field("visit", "integer", constraints={"minimum": 1, "maximum": 4}),
+            field("x", "number"),
+        ],
+        "primaryKey": ["patient", "visit"],
+    }
+    made = sampler(document)
+    table = pd.concat([made.sample_shard(shard, 1001, seed=SeedSequence(1)) for shard in (0, 1)])
+    assert not table.duplicated(["patient", "visit"]).any()
+    assert set(table["visit"]) == {1, 2, 3, 4}
+    assert table["patient"].value_counts().max() == 4
+
+
+def test_a_unique_column_that_may_be_missing_is_missing_as_often_as_declared() -> None:
+    table = rows({"fields": [field("nhs", "string", constraints={"unique": True, "pattern": "\\d{10}"},
+                                   statistics={"missing": 0.25})]}, 4000)  # fmt: skip
+    assert table["nhs"].dropna().is_unique
+    assert table["nhs"].isna().mean() == pytest.approx(0.25, abs=5 * (0.25 * 0.75 / 4000) ** 0.5)
+
+
+def test_two_ids_of_one_pattern_are_not_the_same_id() -> None:
+    unique = {"constraints": {"unique": True, "pattern": "\\d{8}"}}
+    table = rows({"fields": [field("a", "string", **unique), field("b", "string", **unique)]}, 100)
+    assert not (table["a"] == table["b"]).any()
+
+
+def test_an_ambiguous_pattern_is_refused_for_ids() -> None:
+    document = {"fields": [field("id", "string", constraints={"unique": True, "pattern": "a?a?\\d"})]}
+    with pytest.raises(InvalidInput) as caught:
+        sampler(document)
+    assert caught.value.faults[0].pointer == "/fields/0/constraints/pattern"
+
+
+def test_chained_relevance_and_formulas_are_computed_in_order() -> None:
+    document = {
+        "fields": [
+            field("weeks", "integer", relevant="pregnant", constraints={"minimum": 4, "maximum": 42}),
+            field("days", "integer", formula="weeks * 7"),
+            field("pregnant", "boolean", relevant="sex == 'F'"),
+            field("sex", "string", categories=["F", "M"]),
+        ]
+    }
+    table = rows(document, 3000)
+    assert table["pregnant"][table["sex"] == "M"].isna().all()
+    assert table["pregnant"][table["sex"] == "F"].notna().all()
+    applies = table["pregnant"].fillna(False).astype(bool)
+    assert table["weeks"][~applies].isna().all()
+    assert table["weeks"][applies].notna().all()
+    assert (table["days"][applies] == table["weeks"][applies] * 7).all()
+
+
+def test_formulas_without_decimals_get_two_digits_finer_than_their_sd() -> None:
+    document = {
+        "fields": [
+            field("kg", "number", statistics={"mean": 75, "sd": 12}),
+            field("m", "number", decimals=2, statistics={"mean": 1.7, "sd": 0.08}),
+            field("bmi", "number", formula="kg / m ** 2"),
+        ]
+    }
+    bmi = rows(document, 500)["bmi"]
+    assert np.allclose(bmi, bmi.round(2), atol=1e-9)
+    assert not np.allclose(bmi, bmi.round(1), atol=1e-9)
+
+
+def test_statistics_of_computed_columns_are_said_not_to_be_aimed_at() -> None:
+    said: list[tuple[str, str]] = []
+    x = field("x", "number", statistics={"mean": 1, "sd": 1})
+    y = field("y", "number", formula="x * 2", statistics={"mean": 9, "sd": 1})
+    sampler({"fields": [x, y]}, said)
+    assert [pointer for pointer, _ in said] == ["/fields/1/statistics"]
+
+
+def test_texts_obey_pattern_and_lengths() -> None:
+    bounds = {"pattern": "[A-Z]+", "minLength": 3, "maxLength": 4}
+    document = {"fields": [field("code", "string", constraints=bounds),
+                           field("note", "string", constraints={"minLength": 20}),
+                           field("flag", "string", constraints={"maxLength": 2})]}  # fmt: skip
+    table = rows(document, 500)
+    assert table["code"].str.fullmatch("[A-Z]{3,4}").all()
+    assert table["note"].str.len().min() >= 20
+    assert table["flag"].str.len().max() <= 2
+
+
+def test_a_generator_that_forgets_a_column_is_told_so() -> None:
+    schema, _ = parse_schema({"fields": [field("x", "number")]})
+    with pytest.raises(ValueError, match="No part draws x"):
+        assemble(schema, [], lambda pointer, message: None)
