@@ -64,7 +64,9 @@ def read_parquet(path: Path, limits: Limits) -> tuple[pa.Table, dict[str, str]]:
         ) from None
     notes: dict[str, str] = {}
     columns = []
-    for name in names:
+    for number, name in enumerate(names, start=1):
+        if name in texts:
+            _check_texts(table[name], f"Column {number} ({name!r})")
         values, note = _plain(table[name])
         columns.append(values)
         if note:
@@ -95,6 +97,18 @@ def _refuse(schema: pa.Schema, names: list[str]) -> None:
         faults.append("The file has no columns.")
     if faults:
         raise unreadable(*faults[:20])
+
+
+def _check_texts(column: pa.ChunkedArray, where: str) -> None:
+    """Refuse what no text holds: other libraries write any bytes into a column of strings."""
+    for chunk in column.chunks:
+        texts = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
+        try:
+            texts.validate(full=True)
+        except pa.ArrowInvalid:
+            raise unreadable(f"{where} holds bytes that are not UTF-8. Write it again from texts.") from None
+        if pc.any(pc.match_substring(texts, "\0")).as_py():
+            raise unreadable(f"{where} holds a NUL character. Write it again without.")
 
 
 def _is_flat(type_: pa.DataType) -> bool:

@@ -138,7 +138,7 @@ def _cells(csv: CsvTable, name: str) -> Cells:
 
 
 def _evidence(csv: CsvTable) -> Evidence:
-    """Look at the head for the file's habits; they only break ties, each column is judged on all its cells."""
+    """Look at the head for the file's habits; these only break ties: each column is judged whole."""
     evidence = Evidence(delimiter=csv.dialect.delimiter)
     head = csv.cells.slice(0, _EVIDENCE_ROWS)
     for name in csv.names:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.disclosure import say_count
+from app.disclosure import POOLED_LEVEL, say_count
 from app.errors import Fault, pointer
 from app.schema.table import Field, TableSchema
 
@@ -69,7 +69,8 @@ def _counts(field: Field, column: pa.ChunkedArray) -> dict[str, int]:
             counts["constraints/maxLength"] = _true(pc.greater(lengths, constraints.max_length))
         if constraints.pattern is not None:
             counts["constraints/pattern"] = _breaking(constraints.pattern, column)
-    if field.levels is not None and field.type != "boolean":
+    # Where there is a pooled level, it takes in whatever is not listed.
+    if field.levels is not None and field.type != "boolean" and POOLED_LEVEL not in field.levels:
         listed = pc.is_in(column, value_set=pa.array(list(field.levels), column.type))
         counts["categories"] = _true(pc.and_(pc.invert(listed), column.is_valid()))
     return counts

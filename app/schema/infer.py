@@ -21,6 +21,7 @@ from app.errors import Fault, pointer
 
 _FEW_LEVELS = 20
 _MOST_LEVELS = 1000
+_LONGEST_LEVEL = 200  # characters; beyond it stands prose
 _ID_CAPACITY = 1_000_000  # a pattern that allows fewer ids than this cannot fill a larger table
 _ID_NAME = re.compile(r"(^|[_\W]|(?<=[a-z])(?=I))(id|nr|mrn|pid|uuid|guid|rownames?)$", re.IGNORECASE)
 _PERSON = r"(patient|subject|person|participant|case)"
@@ -284,7 +285,8 @@ def _texts(name: str, values: pa.Array, persons: NDArray[np.int64] | None, min_c
     pooling = pool_levels(counts, min_cell)
     covered = sum(counts[level] for level in pooling.kept) / sum(counts.values())
     few = len(counts) <= _FEW_LEVELS and present >= 2 * len(counts)
-    if len(pooling.kept) > _MOST_LEVELS or not (few or (pooling.kept and covered >= 0.5)):
+    long = any(len(level) > _LONGEST_LEVEL for level in pooling.kept)
+    if long or len(pooling.kept) > _MOST_LEVELS or not (few or (pooling.kept and covered >= 0.5)):
         pattern = _pattern(pa.array(list(counts), pa.string()))
         text: dict[str, Any] = {"type": "string"}
         if pattern and _names_an_id(name):

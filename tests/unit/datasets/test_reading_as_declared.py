@@ -137,3 +137,12 @@ def test_the_inferred_schema_can_be_posted_back_with_the_same_file(read: Read) -
     again = read("id,event,x,group,day\n" + rows, first.answer["schema"])
     assert again.table.to_pydict() == first.table.to_pydict()
     assert again.answer["warnings"] == []
+
+
+def test_a_pooled_level_takes_in_what_is_not_listed_without_a_warning(read: Read) -> None:
+    rows = "".join(f"{'common' if i < 80 else 'usual' if i < 104 else f'rare {i}'}\n" for i in range(120))
+    first = read("a\n" + rows)
+    assert first.fields["a"]["categories"] == ["common", "usual", "(pooled)"]
+    again = read("a\n" + rows, first.answer["schema"])
+    assert again.answer["warnings"] == []
+    assert again.column("a") == first.column("a")

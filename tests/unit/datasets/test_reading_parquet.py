@@ -95,3 +95,13 @@ def test_columns_are_read_as_declared_or_refused_with_row_and_column(read: Read,
     assert "the first in row 2, column 1" in read(path, schema).faults[0]
     schema["fields"][0]["type"] = "string"
     assert read(path, schema).table.to_pydict() == {"a": ["20240131", "20240230"], "b": [1, 2]}
+
+
+@pytest.mark.parametrize(("content", "says"), [(b"\xff\xfe", "not UTF-8"), (b"a\0b", "NUL")])
+def test_strings_that_are_no_text_are_refused(read: Read, tmp_path: Path, content: bytes, says: str) -> None:
+    buffers = pa.array([content] * 3).buffers()
+    strings = pa.Array.from_buffers(pa.string(), 3, buffers)
+    outcome = read(_file(tmp_path, pa.table({"fine": [1, 2, 3], "text": strings})))
+    assert outcome.answer["error"] == "UploadUnreadable", outcome.answer
+    assert says in outcome.faults[0]
+    assert "Column 2 ('text')" in outcome.faults[0]

@@ -52,6 +52,10 @@ def test_free_text_shows_nothing() -> None:
     assert _field(texts) == {"name": "column", "type": "string", "constraints": {"required": True}}
 
 
+def test_prose_is_never_a_level() -> None:
+    assert "categories" not in _field(["the same long report " * 20, "another one " * 30] * 100)
+
+
 def test_frequent_codes_are_named_and_the_long_tail_is_pooled() -> None:
     codes = ["C71.1"] * 80 + ["C71.2"] * 60 + [f"D{i:03d}" for i in range(60)]
     assert _field(codes)["categories"] == ["C71.1", "C71.2", POOLED_LEVEL]
