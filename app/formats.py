@@ -347,7 +347,7 @@ def _plain(column: pa.Array, field: Field) -> pa.Array:
         zoned = (field.format or "").endswith(("Z", "%z"))
         return pc.binary_join_element_wise(moments, "Z", "") if zoned else moments
     if field.type == "number":
-        # Few distinct values: write each once (3x faster than every cell, benchmarks/formats.py).
+        # Few distinct values: write each once.
         encoded = column.dictionary_encode()
         if len(encoded.dictionary) * 4 < len(column):
             return encoded.dictionary.cast(pa.string()).take(encoded.indices)
