@@ -83,7 +83,11 @@ def main() -> None:
     mouth.say({"ready": True})
     room = Workroom(settings, mouth)
     while True:
-        mouth.say(_answer(room.carry_out, orders.get()))
+        order = orders.get()
+        if order["do"] == "end":
+            room.clear()  # no real row stays in the memory of a child that waits
+        else:
+            mouth.say(_answer(room.carry_out, order))
 
 
 def _answer(carry_out: Callable[[dict[str, Any]], dict[str, Any]], order: dict[str, Any]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def broker(folder: DataFolder, settings: Settings) -> Part:
     command = [
         str(get_binary_path()), "--port", "0", "--unixsocket", str(folder.run / "broker.sock"),
         "--unixsocketperm", "700", "--save", "", "--appendonly", "no", "--dir", str(folder.run),
-        "--daemonize", "no", "--loglevel", "warning",
+        "--daemonize", "no", "--loglevel", "nothing",
     ]  # fmt: skip
     return Part("broker", command, as_environment(settings))
 

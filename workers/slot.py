@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -77,6 +78,12 @@ class Child:
         except OSError as error:
             raise self._died() from error
 
+    def first_answer(self) -> dict[str, Any]:
+        """Wait for a message; for those who have nothing else to look after."""
+        while not (found := self.answers()):
+            select.select([self], [], [])
+        return found[0]
+
     def answers(self) -> deque[dict[str, Any]]:
         """Return the messages that have arrived; raise ChildDied at the end of the pipe."""
         messages: deque[dict[str, Any]] = deque()
@@ -147,6 +154,7 @@ class Slot:
         """Keep a child that ended its job well, where it is still good for another."""
         child.jobs += 1
         if self._warm and self._idle is None and child.healthy:
+            child.order({"do": "end"})
             self._idle = child
         else:
             child.end(0.0)

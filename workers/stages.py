@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.random import SeedSequence
 
 from app.config import Settings
-from app.errors import ArtifactMissing, ServiceUnavailable
+from app.errors import ArtifactMissing, ServiceUnavailable, SynthwardError
 from app.generators import registry
 from app.generators.base import Sampler, learns
 from app.ids import new_id
@@ -56,6 +56,10 @@ class Workroom:
             return {}
         assert self._bench is not None, "the first order of a job is `begin`"
         return self._bench.carry_out(order)
+
+    def clear(self) -> None:
+        """Forget the job that has ended."""
+        self._bench = None
 
 
 class Bench:
@@ -177,35 +181,38 @@ class Bench:
         """
         self._voice.progress("evaluate", 0.0)
         paths = [(part["replicate"], self._local(part)) for part in parts]
-        reference = self._real_table() if self._job["reference"] is not None else None
         try:
             judged = judging.judge(
                 self._job,
                 self._schema,
                 paths,
-                reference,
+                self._real_table() if self._job["reference_id"] is not None else None,
                 warnings=warnings,
                 settings=self._settings,
                 progress=lambda fraction: self._voice.progress("evaluate", fraction),
             )
+        except ServiceUnavailable:
+            raise
+        except SynthwardError as error:
+            judged = self._without_figures(error.detail, warnings)
         except (MemoryError, Exception) as error:
             incident = new_id("incident")
             logger.error(
                 "evaluation failed", exc_info=error, extra={"incident": incident, "job": self._job["id"]}
             )
             reason = f"the evaluation stopped with an unexpected error (incident {incident})"
-            judged = judging.without_figures(
-                self._job, self._schema, reason, warnings=warnings, settings=self._settings
-            )
+            judged = self._without_figures(reason, warnings)
         return self._store_report(judged, warnings)
 
     def report_death(self, parts: list[dict[str, Any]], warnings: list[dict[str, str]]) -> dict[str, Any]:
         """Write the report of an evaluation that ended its process again and again."""
         reason = "the evaluation ended its process every time it was tried, most likely for want of memory"
-        judged = judging.without_figures(
+        return self._store_report(self._without_figures(reason, warnings), warnings)
+
+    def _without_figures(self, reason: str, warnings: list[dict[str, str]]) -> judging.Judged:
+        return judging.without_figures(
             self._job, self._schema, reason, warnings=warnings, settings=self._settings
         )
-        return self._store_report(judged, warnings)
 
     def _store_report(self, judged: judging.Judged, warnings: list[dict[str, str]]) -> dict[str, Any]:
         self._voice.progress("release", 0.0)

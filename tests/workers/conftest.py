@@ -1,10 +1,13 @@
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from house import Broker, House
+from house import Broker, House, wait_for
 
 from workers.processes import kill_group
 
@@ -41,6 +44,17 @@ class Postgres:
         name = f"house{self._databases}"
         self.server.psql(f"CREATE DATABASE {name}")
         return str(self.server.get_uri(name)).replace("postgresql://", "postgresql+psycopg://", 1)
+
+    def stop(self) -> None:
+        """Have it end at once, as a crash would."""
+        pid = self.server.get_pid()
+        os.kill(pid, signal.SIGQUIT)
+        wait_for(
+            lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 10
+        )
+
+    def start(self) -> None:
+        self.server.ensure_postgres_running()
 
 
 @pytest.fixture(scope="session")

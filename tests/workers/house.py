@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 from pydantic import SecretStr
 from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from app.config import Settings, as_environment
 from app.db import connect, now, reading, transaction
@@ -53,7 +54,7 @@ class Broker:
             "--save",
             "",
         ]
-        self.process = start([*command, "--loglevel", "warning", "--dir", str(self.folder)], os.environ)
+        self.process = start([*command, "--loglevel", "nothing", "--dir", str(self.folder)], os.environ)
         wait_for(lambda: (self.folder / "b.sock").exists(), 5)
 
     def kill(self) -> None:
@@ -151,6 +152,14 @@ class House:
     def job(self, job_id: str) -> Any:
         with reading(self.engine) as connection:
             return connection.execute(select(JOBS).where(JOBS.c.id == job_id)).one()
+
+    def reachable(self) -> bool:
+        try:
+            with reading(self.engine) as connection:
+                connection.execute(select(JOBS.c.id).limit(1))
+        except DBAPIError:
+            return False
+        return True
 
     def cancel(self, job_id: str) -> None:
         with transaction(self.engine) as connection:
