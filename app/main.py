@@ -91,7 +91,7 @@ def create_app(
         app.include_router(router)
     app.state.methods = _methods(routers)
     problems.install(app)
-    openapi.install(app)
+    openapi.install(app, openapi.NO_KEY if settings.no_auth else openapi.KEY)
     app.add_middleware(Front, metrics=RequestMetrics(registry), local_only=settings.no_auth)
     return app
 

@@ -29,6 +29,8 @@ _REASONS: dict[int, str] = {
     503: "A part of the service does not answer",
     507: "There is no room",
 }
+KEY: list[dict[str, list[str]]] = [{"key": []}]
+NO_KEY: list[dict[str, list[str]]] = []
 _SCHEMA = {"$ref": "#/components/schemas/Problem"}
 _ANYWHERE = (403, 500, 503, 507)
 """What any route under `/v1` can answer: without keys another machine is refused, and parts can fail."""
@@ -45,22 +47,26 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install(app: FastAPI) -> None:
-    """Let an application describe itself; the document is made once, when it is first asked for."""
+def install(app: FastAPI, security: list[dict[str, list[str]]]) -> None:
+    """Let an application describe itself; the document is made once, when it is first asked for.
+
+    `security` is `KEY`, or `NO_KEY` where the service runs without keys.
+    """
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _complete(
                 get_openapi(
                     title=app.title, version=app.version, description=app.description, routes=app.routes
-                )
+                ),
+                security,
             )
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
 
 
-def _complete(document: dict[str, Any]) -> dict[str, Any]:
+def _complete(document: dict[str, Any], security: list[dict[str, list[str]]]) -> dict[str, Any]:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
@@ -87,7 +93,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
             if "application/json" in described:  # FastAPI's own kind of 422, which this service never answers
                 responses.update(_named(problems(422)))
             if path.startswith("/v1"):
-                operation["security"] = [{"key": []}]
+                operation["security"] = security
                 extra = problems(401, *_ANYWHERE)
                 responses.update({key: value for key, value in _named(extra).items() if key not in responses})
             elif path not in ("/healthz", "/readyz", "/metrics"):
