@@ -78,9 +78,9 @@ def infer_schema(
     -------
     Inferred
         A column of text that is an id is of type string, `unique`; so is one of whole numbers where its
-        name says id, or where it counts the rows. Two-valued whole numbers are categories; others are
-        numeric. Text is categorical where its levels of at least `min_cell` persons cover half the rows, or
-        where it has few levels.
+        name says id, or where it counts the rows. Whole numbers of 0 and 1 alone, or of two frequent
+        values, are categories; others are numeric. Text is categorical where its levels of at least
+        `min_cell` persons cover half the rows, or where it has few levels.
 
     Notes
     -----
@@ -203,6 +203,11 @@ def _whole_numbers(
             ["taken as an id and kept as text; it is made anew, never learned"],
         )
     described = _Described({"type": "integer"})
+    # 0 and 1 are the coding, whatever the table holds: both are said, also where one is rare or absent, so
+    # that nothing is said of anybody.
+    if told >= min_cell and pc.all(pc.is_in(present, value_set=pa.array([0, 1]))).as_py():
+        described.properties["categories"] = [0, 1]
+        return described
     if distinct == 2:
         counts = _level_counts(present if persons is None else values, persons)
         if not pool_levels(counts, min_cell).pooled:

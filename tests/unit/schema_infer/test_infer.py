@@ -93,10 +93,16 @@ def test_two_valued_whole_numbers_are_categories() -> None:
 
 
 def test_a_rare_value_of_two_is_not_told() -> None:
-    field = _field([0] * 195 + [1] * 5)
+    field = _field([1] * 195 + [2] * 5)
     assert field["type"] == "integer"
     assert "categories" not in field
     assert field["constraints"] == {"required": True, "minimum": 0, "maximum": 5}
+
+
+def test_zeros_and_ones_are_said_alike_whether_or_not_one_of_them_is_rare() -> None:
+    same = [_field(values) for values in ([0] * 100, [1] * 100, [0] * 99 + [1], [0, 1] * 50)]
+    assert same == [same[0]] * 4
+    assert same[0]["categories"] == [0, 1]
 
 
 def test_other_whole_numbers_have_coarse_bounds() -> None:
