@@ -830,15 +830,47 @@ def _pool(
                 low = max(low, _outward(int(ticks[i]), step, origin, stride, -1))
         if k < len(groups) - 1:
             high = min(_outward(int(ticks[j]), step, origin, stride, +1), int(ticks[j + 1]) - stride)
-        # One far outlier does not stretch its bin beyond what keeps the mean of its persons.
-        mean = float(np.average(ticks[i : j + 1], weights=counts[i : j + 1]))
-        if k == len(groups) - 1 and high - low > 6 * (mean - low):
-            high = _onto(math.ceil(2 * mean - low), origin, stride, +1)
-        if k == 0 and high - low > 6 * (high - mean):
-            low = _onto(math.floor(2 * mean - high), origin, stride, -1)
         bins.append((low, max(low, high)))
     first, last = (np.array(ends, "int64") for ends in zip(*bins, strict=True))
-    return first, last, np.array([persons for _, _, persons in groups], "float64")
+    weights = np.array([persons for _, _, persons in groups], "float64")
+    for k, sign in ((len(groups) - 1, +1), (0, -1)):
+        i, j, _ = groups[k]
+        mean = float(np.average(ticks[i : j + 1], weights=counts[i : j + 1]))
+        first, last, weights = _taper(first, last, weights, k, mean, origin, stride, sign)
+    return first, last, weights
+
+
+def _taper(
+    first: Ints, last: Ints, weights: Floats, k: int, mean: float, origin: int, stride: int, sign: int
+) -> tuple[Ints, Ints, Floats]:
+    """Split an outermost bin at the mean of its persons, so that it keeps this mean though its end is far.
+
+    One far outlier does not stretch it beyond six times the mean's distance from the inner edge. A bin of
+    few values is not split: there the mean would tell how many persons have which.
+    """
+    inner, outer = (int(first[k]), int(last[k])) if sign > 0 else (int(last[k]), int(first[k]))
+    reach = sign * (mean - inner)
+    if reach <= 0:
+        return first, last, weights
+    if sign * (outer - inner) < 8 * stride:
+        if sign * (outer - inner) > 3 * reach:
+            outer = _onto(round(inner + sign * 2 * reach), origin, stride, sign)
+            first, last = first.copy(), last.copy()
+            first[k], last[k] = sorted((inner, outer))
+        return first, last, weights
+    if sign * (outer - inner) > 6 * reach:
+        outer = _onto(round(inner + sign * 6 * reach), origin, stride, sign)
+    middle = _onto(round(mean), origin, stride, -sign)
+    beyond = middle + sign * stride
+    share = min(1.0, reach / abs(outer - inner))
+    near, far = sorted((inner, middle)), sorted((beyond, outer))
+    if sign * (outer - beyond) < 0 or sign * (middle - inner) < 0:
+        return first, last, weights
+    parts = [(near, 1 - share), (far, share)][::sign]
+    first = np.concatenate([first[:k], [part[0][0] for part in parts], first[k + 1 :]]).astype("int64")
+    last = np.concatenate([last[:k], [part[0][1] for part in parts], last[k + 1 :]]).astype("int64")
+    split = [float(weights[k]) * part[1] for part in parts]
+    return first, last, np.concatenate([weights[:k], split, weights[k + 1 :]])
 
 
 def _merge_small(groups: list[tuple[int, int, int]], least: int) -> list[tuple[int, int, int]]:
