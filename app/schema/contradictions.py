@@ -17,6 +17,7 @@ from app.errors import Fault
 from app.schema.table import Association, Condition, Conditional, Field, Statistics, Value
 
 MAX_PATTERN_LENGTH = 500
+MAX_GROUPS = 30
 MAX_REPEATS = 1000
 """Repetitions that a pattern may ask for, nested ones multiplied."""
 
@@ -87,7 +88,7 @@ def _level_faults(field: Field, levels_at: str) -> Iterator[Fault]:
                 problem = f"is shorter than minLength {limits.min_length}"
             elif limits.max_length is not None and len(level) > limits.max_length:
                 problem = f"is longer than maxLength {limits.max_length}"
-            elif limits.pattern is not None and not re.fullmatch(limits.pattern, level):
+            elif limits.pattern is not None and mismatches(limits.pattern, level):
                 problem = "does not match `pattern`"
         elif limits.minimum is not None and field.to_number(level) < field.to_number(limits.minimum):
             problem = f"is below the minimum {show(limits.minimum)}"
@@ -139,46 +140,83 @@ def pattern_problem(pattern: str) -> str | None:
     """
     if len(pattern) > MAX_PATTERN_LENGTH:
         return f"a pattern has at most {MAX_PATTERN_LENGTH} characters; describe the field in a shorter one"
+    if pattern.count("(") > MAX_GROUPS:
+        return f"a pattern has at most {MAX_GROUPS} groups; write a simpler one"
     try:
         parsed = regex_parser.parse(pattern)
+        problem = _pattern_cost(parsed, 1, False)
+        if problem is None:
+            re.compile(pattern)
     except (re.error, OverflowError, RecursionError, ValueError) as error:
         return f"this is not a regular expression: {error}; a literal character is written with \\ before it"
-    problem = _pattern_cost(parsed, 1, False)
-    if problem is None:
-        re.compile(pattern)
     return problem
 
 
-def _pattern_cost(items: Any, repeats: int, unbounded: bool) -> str | None:
+def _pattern_cost(items: Any, repeats: int, elastic: bool) -> str | None:
+    """Walk a parsed pattern; `elastic` says whether a repetition of many lengths is around these items."""
     for operator, argument in items:
         name = str(operator)
         inner: list[Any] = []
-        within, endless = repeats, unbounded
-        if name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
-            _, most, body = argument
-            open_ended = str(most) == "MAXREPEAT"
-            if open_ended and unbounded:
-                return (
-                    "a repetition without limit inside another can take for ever; limit the inner one, {0,20}"
-                )
-            within = repeats * max(1, int(argument[0] if open_ended else most))
+        within, flexible = repeats, elastic
+        if name in _REPEATS:
+            fewest, most, body = argument
+            if elastic and fewest != most:
+                return f"a repetition inside another {_FOR_EVER}"
+            within = repeats * max(1, int(fewest if str(most) == "MAXREPEAT" else most))
             if within > MAX_REPEATS:
                 return f"it repeats more than {MAX_REPEATS} times; use maxLength for long texts"
-            endless = unbounded or open_ended
+            flexible = elastic or (fewest != most and most > _FEW_REPEATS)
             inner = [body]
-        elif name == "SUBPATTERN":
-            inner = [argument[-1]]
-        elif name == "ATOMIC_GROUP":
-            inner = [argument]
         elif name == "BRANCH":
+            if elastic:
+                return f"a choice inside a repetition {_FOR_EVER}"
             inner = list(argument[1])
         elif name in ("ASSERT", "ASSERT_NOT", "GROUPREF", "GROUPREF_EXISTS"):
             return "look-around and references to groups are not supported; write the pattern without them"
+        else:
+            inner = _bodies(name, argument)
         for body in inner:
-            problem = _pattern_cost(body, within, endless)
+            problem = _pattern_cost(body, within, flexible)
             if problem is not None:
                 return problem
     return None
+
+
+_REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
+_FEW_REPEATS = 10
+_FOR_EVER = f"can take for ever; limit the outer one to {{0,{_FEW_REPEATS}}}, or fix its number"
+
+
+def _bodies(name: str, argument: Any) -> list[Any]:
+    if name in _REPEATS:
+        return [argument[2]]
+    if name == "BRANCH":
+        return list(argument[1])
+    return [argument[-1]] if name == "SUBPATTERN" else [argument] if name == "ATOMIC_GROUP" else []
+
+
+def mismatches(pattern: str, text: str) -> bool:
+    """Whether a text certainly does not match, as far as that can be told at once.
+
+    A regular expression may take exponential time. Here, where a request waits, only those are matched
+    that cannot: at most three repetitions of several lengths, none around another or a choice, on a
+    short text. The check of the rows judges the others.
+    """
+    if len(text) > 200 or _elastic_repeats(regex_parser.parse(pattern)) > 3:
+        return False
+    return re.fullmatch(pattern, text) is None
+
+
+def _elastic_repeats(items: Any) -> int:
+    total = 0
+    for operator, argument in items:
+        name = str(operator)
+        inside = sum(_elastic_repeats(body) + (name == "BRANCH") for body in _bodies(name, argument))
+        if name in _REPEATS:
+            elastic = argument[0] != argument[1]
+            inside = inside * 100 + elastic  # around another one it counts as too many
+        total += inside
+    return total
 
 
 # Statistics

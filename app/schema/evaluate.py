@@ -363,8 +363,13 @@ def round_half_even(values: Values, decimals: int) -> Values:
     decimals : int
         Negative for tens, hundreds and so on.
     """
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _rounded(values, decimals)
+
+
+def _rounded(values: Values, decimals: int) -> Values:
     if decimals == 0:
-        return np.rint(values)
+        return np.asarray(np.rint(values))
     scale = 10.0 ** abs(decimals)
     if decimals < 0:
         return np.asarray(np.rint(values / scale) * scale)

@@ -18,6 +18,7 @@ from app.schema.contradictions import (
     condition_faults,
     cycle_faults,
     field_faults,
+    mismatches,
     pattern_problem,
     repeated_associations,
     repeated_conditionals,
@@ -783,7 +784,7 @@ class _Reading:
             problem = ""
             if field.levels is not None and text not in field.levels:
                 problem = "is not one of the field's categories" + did_you_mean(text, map(str, field.levels))
-            elif limits.pattern is not None and not re.fullmatch(limits.pattern, text):
+            elif limits.pattern is not None and mismatches(limits.pattern, text):
                 problem = "does not match the field's pattern"
             elif limits.max_length is not None and len(text) > limits.max_length:
                 problem = "is longer than the field's maxLength"

@@ -131,6 +131,9 @@ ONE_FIELD = [
     (limits(TEXT, pattern="a{99999999999}"), "/constraints/pattern", "not a regular expression"),
     (limits(TEXT, pattern="((a{100}){100}){100}"), "/constraints/pattern", "more than 1000"),
     (limits(TEXT, pattern="(a+)+b"), "/constraints/pattern", "for ever"),
+    (limits(TEXT, pattern="(a{0,20}){0,20}b"), "/constraints/pattern", "for ever"),
+    (limits(TEXT, pattern="(ab|a|b)*c"), "/constraints/pattern", "choice inside a repetition"),
+    (limits(TEXT, pattern="(" * 200 + "a" + ")" * 200), "/constraints/pattern", "at most 30 groups"),
     (limits(TEXT, pattern="(?=a)b"), "/constraints/pattern", "look-around"),
     (limits(TEXT, pattern=r"(a)\1"), "/constraints/pattern", "references"),
     (limits(TEXT, pattern="a{5}", maxLength=3), "/constraints/pattern", "5 characters or more"),
@@ -444,3 +447,17 @@ def test_three_hundred_fields_and_two_thousand_associations_are_read_at_once():
         times.append(time.perf_counter() - start)
     assert len(schema.associations) == 2000
     assert min(times) < 0.25  # about 0.05 s on an idle core; a quadratic look-up takes seconds
+
+
+@pytest.mark.parametrize("pattern", ["(a+){0,10}b", "(aa|a){0,10}b", "a*a*a*a*a*a*b", "((a?){10}){10}b"])
+def test_a_slow_pattern_does_not_hold_up_the_reading(pattern):
+    start = time.perf_counter()
+    parse_schema({"fields": [limits(TEXT, enum=["a" * 150], pattern=pattern)]})
+    assert time.perf_counter() - start < 1  # matched, each would take minutes
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(\d{1,3}\.){3}\d{1,3}", "P-[A-Z]{2}\\d+", "(foo|bar)-[0-9]{4}(/[a-z]+)?", ".{0,400}"]
+)
+def test_ordinary_patterns_are_taken(pattern):
+    assert faults_of({"fields": [limits(TEXT, pattern=pattern)]}) == []
