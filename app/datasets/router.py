@@ -21,6 +21,7 @@ from app.datasets.child import Read, read_in_child
 from app.datasets.receive import Received, receive
 from app.datasets.repository import DatasetRecord
 from app.datasets.schemas import Dataset, DatasetCreated, DatasetPage, DatasetWarning
+from app.json_body import parse_json
 from app.keys.access import CurrentPrincipal, CurrentServices
 from app.keys.service import Principal
 from app.openapi import problems
@@ -138,7 +139,11 @@ async def _upload(
             max_field_bytes=settings.max_request_bytes,
         )
         wish = await run_in_threadpool(
-            service.wish_of, received.fields, received.filename, max_fields=settings.max_fields
+            service.wish_of,
+            received.fields,
+            received.filename,
+            parse_json=parse_json,
+            max_fields=settings.max_fields,
         )
         async with turns:
             read = await _while_connected(request, received, wish, settings)

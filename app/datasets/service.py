@@ -6,6 +6,7 @@ import base64
 import binascii
 import datetime as dt
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -19,7 +20,6 @@ from app.datasets.repository import DatasetRecord
 from app.db import now, reading, transaction
 from app.errors import DatasetInUse, DatasetNotFound, Fault, InvalidInput, SynthwardError
 from app.ids import new_id
-from app.json_body import parse_json
 from app.schema.parse import parse_schema
 from app.storage import ArtifactStore
 
@@ -44,8 +44,10 @@ class Page:
     next_cursor: str | None
 
 
-def wish_of(fields: dict[str, bytes], filename: str, *, max_fields: int) -> Wish:
-    """Read the small parts of an upload.
+def wish_of(
+    fields: dict[str, bytes], filename: str, *, parse_json: Callable[[bytes], Any], max_fields: int
+) -> Wish:
+    """Read the small parts of an upload; `parse_json` is the door's own strict parser.
 
     Raises
     ------

@@ -128,3 +128,9 @@ def test_the_holdout_of_the_stored_table_does_not_know_the_schema(read: Read) ->
     other = load_columns(declared.parquet, ["diagnosis", "status"])
     for target in ("diagnosis", "status"):
         assert (holdout_mask("ab", frame, 0.3, target) == holdout_mask("ab", other, 0.3, target)).all()
+
+
+def test_a_holdout_without_target_and_group_has_every_row_to_choose_from(read: Read) -> None:
+    frame = load_columns(read(EXAMPLE).parquet, [])
+    assert len(frame) == 88
+    assert holdout_mask("ab", frame, 0.25).sum() in (21, 22, 23)

@@ -35,6 +35,7 @@ from app.errors import (
     UploadTooLarge,
 )
 from app.jobs.models import JobRow
+from app.json_body import parse_json
 from app.main import create_app
 from app.problem_objects import BadRequest, UnsupportedMediaType
 from app.storage import FolderStore, Stored
@@ -226,17 +227,20 @@ def test_no_file_is_left_where_the_row_cannot_be_written(house: House) -> None:
 def test_a_dataset_is_named_as_said_else_as_its_file(
     fields: dict[str, bytes], filename: str, name: str
 ) -> None:
-    assert service.wish_of(fields, filename, max_fields=10).name == name
+    assert service.wish_of(fields, filename, parse_json=parse_json, max_fields=10).name == name
 
 
 def test_faults_of_name_and_schema_are_named_together() -> None:
     with pytest.raises(InvalidInput) as caught:
         service.wish_of(
-            {"name": b"x" * 300, "schema": b'{"fields": [{"name": "a", "type": "wrong"}]}'}, "", max_fields=10
+            {"name": b"x" * 300, "schema": b'{"fields": [{"name": "a", "type": "wrong"}]}'},
+            "",
+            parse_json=parse_json,
+            max_fields=10,
         )
     assert [fault.pointer for fault in caught.value.faults] == ["/name", "/schema/fields/0/type"]
     with pytest.raises(InvalidInput) as caught:
-        service.wish_of({"schema": b"{"}, "", max_fields=10)
+        service.wish_of({"schema": b"{"}, "", parse_json=parse_json, max_fields=10)
     assert caught.value.faults[0].pointer == "/schema"
 
 
