@@ -47,7 +47,8 @@ SLOTS = 65_536
 
 MOST_BINS = 4_096
 MOST_LEARNED_BINS = 256
-MOST_DECIMALS = 9
+MOST_DECIMALS = 15
+LARGEST_TICK = 2.0**60
 MOST_CELLS = 128  # bins up to which each is a cell of its own
 CELLS = 16
 TAIL = 1e-7  # of an unbounded family; a million rows rarely see further
@@ -278,7 +279,7 @@ def declared_marginal(schema: TableSchema, field: Field, warn: Warn) -> Marginal
         and field.type in ("date", "datetime", "time", "year")
     ):
         lower, upper = _default_span(field, lower, upper)
-    per_unit = ticks_per_unit(field, guess.sd)
+    per_unit = ticks_per_unit(field, guess.sd, abs(guess.mean) + 4096 * guess.sd)
     first, last, weights = guess.bins(lower, upper, per_unit, _landmarks(statistics))
     marginal = Marginal(field, first, last, weights, 1, per_unit, missing_share(field, 0.0), _is_firm(field))
     return _meet(schema, marginal, statistics, warn)
@@ -326,14 +327,18 @@ def fitted_marginal(
     return _meet(schema, marginal, field.statistics, warn)
 
 
-def ticks_per_unit(field: Field, sd: float) -> int:
-    """Return the ticks in one unit of the field's numeric scale; `sd` decides where decimals are open."""
+def ticks_per_unit(field: Field, sd: float, largest: float = 0.0) -> int:
+    """Return the ticks in one unit of the field's numeric scale; `sd` decides where decimals are open.
+
+    Fewer decimals than declared only where a value as far from 0 as `largest` could not be counted.
+    """
     if field.type == "datetime":
         return DAY_SECONDS
     if field.type != "number":
         return 1
     decimals = field.decimals if field.decimals is not None else decimals_for(sd)
-    return int(10 ** min(decimals, MOST_DECIMALS))
+    holds = MOST_DECIMALS if largest < 1 else math.floor(math.log10(LARGEST_TICK / largest))
+    return int(10 ** max(0, min(decimals, holds, MOST_DECIMALS)))
 
 
 def decimals_for(sd: float) -> int:
@@ -777,7 +782,9 @@ def _declared_proportions(schema: TableSchema, field: Field, warn: Warn) -> Floa
 
 def _learn(field: Field, present: pd.Series[Any], min_cell: int, missing: float) -> Marginal:
     values = numbers(field, present)
-    per_unit = ticks_per_unit(field, 1.0) if field.type != "number" else 10 ** _decimals(field, values)
+    per_unit = ticks_per_unit(
+        replace(field, decimals=_decimals(field, values)), 1.0, float(np.abs(values).max())
+    )
     ticks, counts = np.unique(np.round(values * per_unit).astype("int64"), return_counts=True)
     if len(ticks) == 1:
         return Marginal(field, ticks, ticks, np.ones(1), per_unit=per_unit, missing=missing)

@@ -257,7 +257,7 @@ def assemble(schema: TableSchema, parts: Iterable[Part], warn: Callable[[str, st
                 tuple(rule for rule in schema.rules if set(rule.fields) & group),
             )
         )
-    settled = tuple(balance(schema, _with_decimals(component), warn) for component in components)
+    settled = tuple(balance(schema, component, warn) for component in components)
     return TableSampler(schema, settled, tuple(item for item in numbered if item not in inner))
 
 
@@ -447,28 +447,6 @@ def _in_order(schema: TableSchema) -> list[Field]:
         ordered += ready
         waiting = [field for field in waiting if field not in ready]
     return ordered
-
-
-def _with_decimals(component: Component) -> Component:
-    """Give computed numbers without declared decimals two significant digits finer than their sd."""
-    from app.blueprint.marginal import decimals_for
-
-    open_fields = [
-        f for f in component.steps if f.formula is not None and f.type == "number" and f.decimals is None
-    ]
-    if not open_fields:
-        return component
-    spread = component.pilot(1024)[[field.name for field in open_fields]].std()
-    rounded = {
-        field.name: replace(
-            field,
-            decimals=decimals_for(
-                field.statistics.sd if field.statistics.sd is not None else float(spread[field.name])
-            ),
-        )
-        for field in open_fields
-    }
-    return replace(component, steps=tuple(rounded.get(field.name, field) for field in component.steps))
 
 
 def _warn_of_unused_statistics(schema: TableSchema, warn: Callable[[str, str], None]) -> None:

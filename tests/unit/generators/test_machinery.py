@@ -154,12 +154,12 @@ def test_chained_relevance_and_formulas_are_computed_in_order() -> None:
     assert (table["days"][applies] == table["weeks"][applies] * 7).all()
 
 
-def test_formulas_without_decimals_get_two_digits_finer_than_their_sd() -> None:
+def test_formulas_without_decimals_get_two_digits_finer_than_their_declared_sd() -> None:
     document = {
         "fields": [
             field("kg", "number", statistics={"mean": 75, "sd": 12}),
             field("m", "number", decimals=2, statistics={"mean": 1.7, "sd": 0.08}),
-            field("bmi", "number", formula="kg / m ** 2"),
+            field("bmi", "number", formula="kg / m ** 2", statistics={"sd": 4.1}),
         ]
     }
     bmi = rows(document, 500)["bmi"]
