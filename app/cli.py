@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from app import config
 
 _MASK = "********"
-_PASSWORD_IN_URL = re.compile(r"(?<=://)([^:/@\s]*):([^@/\s]*)@")
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^:/@\s]*):([^/\s]*)@")
 _SECRET_IN_QUERY = re.compile(r"(?i)([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&\s]*")
 _PLAIN_OPTIONS = frozenset({"endpoint_url", "region_name", "use_ssl", "anon"})
 

@@ -34,15 +34,27 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000)
     parsed = parser.parse_args()
     children()
-    with tempfile.TemporaryDirectory(prefix="synthward-bench-") as folder, serving(Path(folder)) as connection:
-        body = {"schema": SCHEMA, "generator": "marginals", "rows": parsed.rows, "seed": 7, "evaluation": {"enabled": False}}
+    with (
+        tempfile.TemporaryDirectory(prefix="synthward-bench-") as folder,
+        serving(Path(folder)) as connection,
+    ):
+        body = {
+            "schema": SCHEMA,
+            "generator": "marginals",
+            "rows": parsed.rows,
+            "seed": 7,
+            "evaluation": {"enabled": False},
+        }
         for _ in range(5):
             run(connection, body)
         figures = [run(connection, body | {"seed": 8 + i}) for i in range(parsed.jobs)]
         print(f"{parsed.jobs} jobs of {parsed.rows} rows by marginals, without evaluation, one at a time:")
         show("created → started (aim: median ≤ 25 ms)", [figure[0] for figure in figures])
         show("started → finished", [figure[1] for figure in figures])
-        show("POST → succeeded, as the client sees it (aim: median ≤ 150 ms)", [figure[2] for figure in figures])
+        show(
+            "POST → succeeded, as the client sees it (aim: median ≤ 150 ms)",
+            [figure[2] for figure in figures],
+        )
 
 
 def children() -> None:
@@ -81,7 +93,8 @@ def run(connection: http.client.HTTPConnection, body: dict[str, Any]) -> tuple[f
     if job.get("status") != "succeeded":
         raise SystemExit(f"{response.status}: {job}")
     created, started, finished = (
-        datetime.fromisoformat(job[name]).timestamp() * 1e3 for name in ("created_at", "started_at", "finished_at")
+        datetime.fromisoformat(job[name]).timestamp() * 1e3
+        for name in ("created_at", "started_at", "finished_at")
     )
     return started - created, finished - started, seen
 
@@ -93,7 +106,9 @@ def serving(folder: Path) -> Iterator[http.client.HTTPConnection]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "app.cli", "serve", "--no-auth", "--workers", "1", "--port", str(port)]
     began = time.perf_counter()
-    service = subprocess.Popen([*command, "--data-dir", str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    service = subprocess.Popen(
+        [*command, "--data-dir", str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert service.stdout is not None
         service.stdout.readline()

@@ -130,7 +130,7 @@ class Child:
 
 
 class Slot:
-    """Where a pool process keeps its child. `warm` slots have one ready before it is needed."""
+    """Where a pool process keeps its child for the next job. `warm` slots have one ready before the first."""
 
     def __init__(self, settings: Settings, *, warm: bool) -> None:
         self._settings, self._warm = settings, warm
@@ -153,7 +153,7 @@ class Slot:
     def put_back(self, child: Child) -> None:
         """Keep a child that ended its job well, where it is still good for another."""
         child.jobs += 1
-        if self._warm and self._idle is None and child.healthy:
+        if self._idle is None and child.healthy:
             child.order({"do": "end"})
             self._idle = child
         else:
