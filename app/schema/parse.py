@@ -48,6 +48,9 @@ from app.schema.table import (
 
 MAX_NAME_LENGTH = 255
 MAX_NESTING = 32
+MAX_RULES = 1000
+MAX_STATEMENTS = 20_000
+"""Associations, or conditionals: a request is judged while its sender waits."""
 ROUNDING = 0.005
 """Proportions are published to two or three decimals: each level may be off by this much."""
 
@@ -1013,6 +1016,10 @@ class _Reading:
             return []
         if not isinstance(raw, list):
             self.fault(at, message)
+            return []
+        most = MAX_RULES if at == "/rules" else MAX_STATEMENTS
+        if len(raw) > most:
+            self.fault(at, f"{len(raw)} are more than the {most} that are allowed; leave out the weaker ones")
             return []
         return raw
 

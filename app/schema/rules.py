@@ -22,6 +22,8 @@ MAX_LENGTH = 2000
 MAX_DEPTH = 50
 MAX_NODES = 500
 MAX_EXPONENT = 64
+MAX_COMPARED = 3000
+"""Letters times words up to which a misspelt name is worth a search: a document may hold thousands of them."""
 MAX_EXACT = 2**53
 """Numbers are 64-bit floats on columns: integers beyond this are not exact, so no literal may be larger."""
 
@@ -263,9 +265,10 @@ def _named(names: Sequence[str], most: int = 12) -> str:
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Suggest the nearest of some words, as the end of a message; empty where none is near."""
-    if len(word) > 255:
+    listed = list(words)
+    if len(word) * len(listed) > MAX_COMPARED:
         return ""
-    plain = {other.casefold(): other for other in words}
+    plain = {other.casefold(): other for other in listed}
     near = difflib.get_close_matches(word.casefold(), plain, n=1)
     return f"; did you mean {plain[near[0]]!r}?" if near else ""
 

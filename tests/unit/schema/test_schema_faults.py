@@ -296,6 +296,7 @@ WHOLE = [
     ({"rules": ["n > 1", "n >"]}, "/rules/1", "at character 4"),
     ({"rules": ["n + 1"]}, "/rules/0", "compare it"),
     ({"rules": ["sex == 'X'"]}, "/rules/0", "not one of the field's categories"),
+    ({"rules": ["n > 1"] * 1001}, "/rules", "more than the 1000"),
     ({"rules": ["1 > 2"]}, "/rules/0", "names no field"),
 ]
 
@@ -461,3 +462,11 @@ def test_a_slow_pattern_does_not_hold_up_the_reading(pattern):
 )
 def test_ordinary_patterns_are_taken(pattern):
     assert faults_of({"fields": [limits(TEXT, pattern=pattern)]}) == []
+
+
+def test_many_unknown_names_do_not_hold_up_the_reading():
+    levels = [f"c{i}" for i in range(5000)]
+    proportions = {f"d{i}": 0.0002 for i in range(5000)}
+    start = time.perf_counter()
+    assert len(faults_of({"fields": [stats(SEX | {"categories": levels}, proportions=proportions)]})) == 5000
+    assert time.perf_counter() - start < 5  # a search for the nearest level takes minutes
