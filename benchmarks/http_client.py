@@ -48,7 +48,7 @@ class Tally:
     latencies: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
     bodies: list[bytes] = field(default_factory=list)
-    failures: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
 
     def quantile(self, share: float) -> float:
         ordered = sorted(self.latencies)
@@ -57,7 +57,7 @@ class Tally:
     def line(self, what: str) -> str:
         middle, late = self.quantile(0.5) * 1000, self.quantile(0.99) * 1000
         return (
-            f"{what}: {len(self.latencies)} answers {self.statuses}, failures {self.failures}, "
+            f"{what}: {len(self.latencies)} answers {self.statuses}, failures {self.failures or 0}, "
             f"median {middle:.1f} ms, p99 {late:.1f} ms, max {max(self.latencies) * 1000:.1f} ms"
         )
 
