@@ -31,8 +31,12 @@ class Service:
         environment |= {"PYTHONPATH": f"{PLUGINS}{os.pathsep}{ROOT}", "SYNTHWARD_LEASE": "2"}
         with self.said.open("wb") as said, self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--data-dir", str(folder), *options], env=environment, stdout=said, stderr=log, cwd=ROOT
-            )  # fmt: skip
+                [*command, "--data-dir", str(folder), *options],
+                env=environment,
+                stdout=said,
+                stderr=log,
+                cwd=ROOT,
+            )
 
     def ready(self, seconds: float = 20.0) -> "Service":
         assert wait_for(lambda: "answers at" in self.said.read_text(), seconds), self.log.read_text()
@@ -73,9 +77,12 @@ def serve(tmp_path: Path) -> Iterator[Any]:
 
 
 SLOW = {
-    "schema": SCHEMA, "generator": {"name": "slowpoke", "options": {"fit_seconds": 2.0}}, "rows": 20, "seed": 3,
+    "schema": SCHEMA,
+    "generator": {"name": "slowpoke", "options": {"fit_seconds": 2.0}},
+    "rows": 20,
+    "seed": 3,
     "evaluation": {"enabled": False},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
