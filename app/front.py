@@ -10,6 +10,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import HostNotAllowed
@@ -103,6 +104,8 @@ class Front:
             if self._local_only:
                 require_local(scope)
             await self._app(scope, receive, outward)
+        except ClientDisconnect:
+            pass  # nobody is left to answer
         except HostNotAllowed as error:
             await problem_response(error, scope["path"])(scope, receive, outward)
         except Exception as error:  # noqa: BLE001 - the last resort: nothing internal may reach the caller

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from app.errors import (
     Fault,
+    IdempotencyKeyInProgress,
     InvalidInput,
     JobStillRunning,
     NotAuthenticated,
@@ -50,7 +51,7 @@ def problem_response(error: SynthwardError, path: str) -> Response:
         extra["WWW-Authenticate"] = 'Bearer realm="synthward"'
     if isinstance(error, ServiceUnavailable):
         extra["Retry-After"] = "5"
-    if isinstance(error, JobStillRunning):
+    if isinstance(error, JobStillRunning | IdempotencyKeyInProgress):
         extra["Retry-After"] = "1"
     if isinstance(error, RangeNotSatisfiable):
         extra["Content-Range"] = f"bytes */{error.size}"

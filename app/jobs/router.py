@@ -130,14 +130,16 @@ async def submit(
     if dry_run:
         return _json(await run_in_threadpool(jobs.dry_run, principal.owner, document))
     accepted = await run_in_threadpool(jobs.submit, principal.owner, document, idempotency_key)
-    seconds = _seconds_to_wait(prefer, services.settings.max_wait)
+    # Preferences may come in several headers; the parameter `prefer`, which tells of them, has only one.
+    preferences = ", ".join(request.headers.getlist("prefer")) if prefer else ""
+    seconds = _seconds_to_wait(preferences, services.settings.max_wait)
     if seconds is None:
         return _accepted(accepted, {})
     return await _waited(request, principal.owner, jobs, accepted, seconds)
 
 
-def _seconds_to_wait(prefer: str | None, at_most: float) -> int | None:
-    found = _WAIT.search(prefer) if prefer else None
+def _seconds_to_wait(prefer: str, at_most: float) -> int | None:
+    found = _WAIT.search(prefer)
     return None if found is None else min(int(found.group(1)), int(at_most))
 
 
@@ -278,7 +280,8 @@ async def data(
 ) -> Response:
     """Return one replicate's rows, as exactly the file that was asked for; whole, or in one range."""
     job = await run_in_threadpool(jobs.record, principal.owner, job_id)
-    wanted = Wanted(format or chosen_format(request.headers.get("accept")), replicate, spreadsheet)
+    kind = format or chosen_format(request.headers.get("accept"))
+    wanted = Wanted(kind, replicate, spreadsheet and kind == "csv")
     require_rows(job, wanted)
     rendered = await files.file(principal.owner, job, wanted)
     marks = {"Synthward-Synthetic": "true", "Synthward-Job": job.id, "Synthward-Seed": str(job.seed)}

@@ -177,7 +177,7 @@ class Release(BaseModel):
     """Whether the rows are given out, and why."""
 
     decision: Decision
-    reasons: list[Any]
+    reasons: list[str]
 
 
 class Links(BaseModel):
