@@ -697,7 +697,7 @@ class _Reading:
             if level is None or level not in known:
                 shown = ", ".join(show(one) for one in field.levels[:12])
                 more = f" and {len(field.levels) - 12} more" if len(field.levels) > 12 else ""
-                way = did_you_mean(key, map(str, field.levels))
+                way = did_you_mean(key, map(str, field.levels)) if len(self.faults) < 100 else ""
                 self.fault(here, f"{key!r} is not one of the levels {shown}{more}{way}")
                 continue
             share = self._share(item, here)

@@ -23,7 +23,7 @@ MAX_DEPTH = 50
 MAX_NODES = 500
 MAX_EXPONENT = 64
 MAX_COMPARED = 3000
-"""Letters times words up to which a misspelt name is worth a search: a document may hold thousands of them."""
+"""Letters times words up to which a misspelt name is worth a search: a document may hold thousands."""
 MAX_EXACT = 2**53
 """Numbers are 64-bit floats on columns: integers beyond this are not exact, so no literal may be larger."""
 
