@@ -272,6 +272,13 @@ def declared_marginal(schema: TableSchema, field: Field, warn: Warn) -> Marginal
         return replace(_levels(schema, field, shares, missing), firm=_is_firm(field))
     statistics = field.statistics
     lower, upper = bounds(field)
+    constant = _constant(statistics, lower, upper)
+    if constant is not None:
+        per_unit = ticks_per_unit(field, 0.0, abs(constant))
+        tick = np.array([round(constant * per_unit)])
+        return Marginal(
+            field, tick, tick, np.ones(1), 1, per_unit, missing_share(field, 0.0), _is_firm(field)
+        )
     guess = _Guess.of(schema, field, lower, upper, warn)
     if (
         guess.family == "uniform"
@@ -373,7 +380,7 @@ class _Guess:
             family = None
         if statistics.mean is None and statistics.sd is None and not quantiles:
             return cls._undeclared(schema, field, family, lower, upper, warn)
-        mean, sd = statistics.mean, statistics.sd
+        mean, sd = statistics.mean, statistics.sd or None
         if sd is None and len(quantiles) > 1:
             (p_low, q_low), (p_high, q_high) = quantiles[0], quantiles[-1]
             sd = max((q_high - q_low) / (_normal_quantile(p_high) - _normal_quantile(p_low)), 1e-9)
@@ -397,7 +404,24 @@ class _Guess:
                 _at(schema, field, "statistics"),
                 f"No mean of `{field.name}` is declared: {centre:.4g} was taken. Declare `mean` or `median`.",
             )
-        return cls(family or _family(statistics, centre, sd, lower, upper), centre, sd)
+        guess = cls(family or _family(statistics, centre, sd, lower, upper), centre, sd)
+        return guess._possible(schema, field, lower, upper, warn)
+
+    def _possible(
+        self, schema: TableSchema, field: Field, lower: float | None, upper: float | None, warn: Warn
+    ) -> _Guess:
+        """Fall back to the normal family where this one has no such mean."""
+        low, high = (lower or 0.0), (upper if upper is not None else 1.0)
+        if (self.family not in _POSITIVE or self.mean > 0) and (
+            self.family != "beta" or low < self.mean < high
+        ):
+            return self
+        warn(
+            _at(schema, field, "statistics", "distribution"),
+            f"The distribution `{self.family}` has no values around {self.mean:.4g}: a normal one was taken. "
+            "Correct the distribution, the mean or the bounds.",
+        )
+        return replace(self, family="normal")
 
     @classmethod
     def _undeclared(
@@ -431,13 +455,16 @@ class _Guess:
                 family or "normal", bound + (2 * spread if lower is not None else -2 * spread), spread
             )
             said = f"a bell with mean {guess.mean:.4g} and sd {guess.sd:.4g}, cut at its bound"
+        elif family in (*_POSITIVE, "beta"):
+            guess = cls(family, *((0.5, 0.2) if family == "beta" else (1.0, 1.0)))
+            said = f"mean {guess.mean:.4g} and sd {guess.sd:.4g}"
         else:
             guess, said = cls(family or "normal", 0.0, 1.0), "a standard normal distribution"
         warn(
             _at(schema, field),
             f"No statistics of `{field.name}` are declared: {said} was taken. Declare `statistics`.",
         )
-        return guess
+        return guess._possible(schema, field, lower, upper, warn)
 
     def bins(
         self, lower: float | None, upper: float | None, per_unit: int, landmarks: Floats
@@ -689,6 +716,8 @@ def _tilt(
             inside = 0.02 * (highest - lowest)
             rows += [below, upto]
             aims += [lowest - inside, highest + inside]
+    if not rows:
+        return marginal
     features = np.array(rows) - np.array(aims)[:, None]
     size = marginal.last - marginal.first + marginal.stride
     base = np.log(marginal.weights + 1e-10 * size / size.sum())
@@ -998,6 +1027,15 @@ def missing_share(field: Field, otherwise: float) -> float:
     if field.constraints.required or field.primary_key:
         return 0.0
     return field.statistics.missing if field.statistics.missing is not None else otherwise
+
+
+def _constant(statistics: Statistics, lower: float | None, upper: float | None) -> float | None:
+    """Return the only value that there is, None where there are more."""
+    if lower is not None and lower == upper:
+        return lower
+    if statistics.sd == 0:
+        return statistics.mean if statistics.mean is not None else statistics.median
+    return None
 
 
 def _family(statistics: Statistics, mean: float, sd: float, lower: float | None, upper: float | None) -> str:

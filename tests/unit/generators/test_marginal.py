@@ -227,3 +227,26 @@ def test_learned_times_stay_on_their_scale() -> None:
     moments = pd.date_range("2021-03-01", periods=300, freq="30min").strftime("%Y-%m-%dT%H:%M:%S").tolist()
     column = pd.Series(learned({"type": "datetime"}, moments).draw(np.random.default_rng(1), 5000))
     assert set(column.dt.minute) == {0, 30}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        numeric("number", None, None, mean=5, sd=0),
+        numeric("integer", 3, 3),
+        numeric("number", None, None, mean=-5, sd=2, distribution="lognormal"),
+        numeric("number", None, None, mean=1e12, sd=1e11),
+        numeric("number", None, None, mean=1e-12, sd=1e-13),
+        numeric("integer", None, None, mean=2.5, sd=0.01),
+        numeric("number", None, None, distribution="negative_binomial"),
+        numeric("integer", None, 179, sd=300, distribution="lognormal"),
+    ],
+    ids=str,
+)
+def test_awkward_declarations_give_a_distribution_or_a_warning(field: dict[str, Any]) -> None:
+    warnings: list[str] = []
+    marginal = declared(field, lambda pointer, message: warnings.append(message))
+    assert np.isfinite(drawn(marginal, 1000)).all()
+    mean = field["statistics"].get("mean")
+    if mean is not None:
+        assert warnings or marginal.mean == pytest.approx(mean)
