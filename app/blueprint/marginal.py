@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.blueprint.families import KNOWN_DISTRIBUTIONS, POSITIVE, distribution_function, log_scale
+from app.blueprint.pooling import onto, outward, pool, round_step
 from app.errors import pointer
 from app.schema.table import Field, Statistics, TableSchema, Value
 
@@ -34,10 +36,6 @@ Warn = Callable[[str, str], None]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-KNOWN_DISTRIBUTIONS = (
-    "normal", "lognormal", "uniform", "exponential", "gamma", "beta", "weibull", "logistic", "poisson",
-    "negative_binomial",
-)  # fmt: skip
 
 MIN_CELL = 10
 """Persons of a real table that a learned bin or atom rests on, at least."""
@@ -412,7 +410,7 @@ class _Guess:
     ) -> _Guess:
         """Fall back to the normal family where this one has no such mean."""
         low, high = (lower or 0.0), (upper if upper is not None else 1.0)
-        if (self.family not in _POSITIVE or self.mean > 0) and (
+        if (self.family not in POSITIVE or self.mean > 0) and (
             self.family != "beta" or low < self.mean < high
         ):
             return self
@@ -455,7 +453,7 @@ class _Guess:
                 family or "normal", bound + (2 * spread if lower is not None else -2 * spread), spread
             )
             said = f"a bell with mean {guess.mean:.4g} and sd {guess.sd:.4g}, cut at its bound"
-        elif family in (*_POSITIVE, "beta"):
+        elif family in (*POSITIVE, "beta"):
             guess = cls(family, *((0.5, 0.2) if family == "beta" else (1.0, 1.0)))
             said = f"mean {guess.mean:.4g} and sd {guess.sd:.4g}"
         else:
@@ -470,7 +468,7 @@ class _Guess:
         self, lower: float | None, upper: float | None, per_unit: int, landmarks: Floats
     ) -> tuple[Ints, Ints, Floats]:
         """Cut the support into bins of ticks and weigh them by the family, solved for mean and sd."""
-        cdf = _cdf(self.family, lower, upper)
+        cdf = distribution_function(self.family, lower, upper)
         low, high = self._support(cdf, lower, upper)
         # A bound between two ticks admits only what lies inside.
         lowest, highest = math.ceil(low * per_unit - 1e-6), math.floor(high * per_unit + 1e-6)
@@ -481,7 +479,7 @@ class _Guess:
             z = np.linspace(-6, 6, MOST_BINS // 4)
             nodes = [np.linspace(low, high, MOST_BINS // 2), self.mean + self.sd * z, landmarks]
             if low >= 0 and self.mean > 0:
-                mu, sigma = _log_scale(self.mean, self.sd)
+                mu, sigma = log_scale(self.mean, self.sd)
                 nodes.append(np.exp(mu + sigma * z))
             ticks = np.round(np.concatenate(nodes) * per_unit)
             starts = np.unique(
@@ -513,78 +511,9 @@ class _Guess:
 
         low = lower if lower is not None else reach(-1)
         high = upper if upper is not None else reach(+1)
-        if lower is None and self.family in _POSITIVE:
+        if lower is None and self.family in POSITIVE:
             low = max(low, 0.0)
         return low, max(low, high)
-
-
-_POSITIVE = ("lognormal", "exponential", "gamma", "weibull", "poisson", "negative_binomial")
-
-
-def _cdf(family: str, lower: float | None, upper: float | None) -> Callable[[Floats, float, float], Floats]:
-    """Return the family's distribution function by mean and sd, before it is bounded.
-
-    One-parameter families take the mean alone. Formulas: Johnson, Kotz, Balakrishnan, Continuous
-    Univariate Distributions, 2nd ed. 1994; Univariate Discrete Distributions, 3rd ed. 2005.
-    """
-    from scipy import special
-
-    def positive(x: Floats) -> Floats:
-        return np.maximum(x, 0.0)
-
-    def lognormal(x: Floats, mean: float, sd: float) -> Floats:
-        mu, sigma = _log_scale(mean, sd)
-        with np.errstate(divide="ignore"):
-            return np.asarray(special.ndtr((np.log(positive(x)) - mu) / sigma))
-
-    def uniform(x: Floats, mean: float, sd: float) -> Floats:
-        low = lower if lower is not None else mean - math.sqrt(3) * sd
-        high = upper if upper is not None else mean + math.sqrt(3) * sd
-        return np.clip((x - low) / max(high - low, 1e-12), 0, 1)
-
-    def exponential(x: Floats, mean: float, sd: float) -> Floats:
-        return -np.expm1(-positive(x) / max(mean, 1e-12))
-
-    def gamma(x: Floats, mean: float, sd: float) -> Floats:
-        return np.asarray(special.gammainc((mean / sd) ** 2, positive(x) * mean / sd**2))
-
-    def beta(x: Floats, mean: float, sd: float) -> Floats:
-        low, high = (lower or 0.0), (upper if upper is not None else 1.0)
-        share = (mean - low) / (high - low)
-        size = max(share * (1 - share) / (sd / (high - low)) ** 2 - 1, 1e-3)
-        return np.asarray(
-            special.betainc(share * size, (1 - share) * size, np.clip((x - low) / (high - low), 0, 1))
-        )
-
-    def weibull(x: Floats, mean: float, sd: float) -> Floats:
-        shape = _weibull_shape(sd / mean)
-        return -np.expm1(-((positive(x) / (mean / math.gamma(1 + 1 / shape))) ** shape))
-
-    def logistic(x: Floats, mean: float, sd: float) -> Floats:
-        return np.asarray(special.expit((x - mean) / (sd * math.sqrt(3) / math.pi)))
-
-    def poisson(x: Floats, mean: float, sd: float) -> Floats:
-        return np.where(x < 0, 0.0, special.pdtr(np.floor(positive(x)), max(mean, 1e-12)))
-
-    def negative_binomial(x: Floats, mean: float, sd: float) -> Floats:
-        size = mean**2 / max(sd**2 - mean, 1e-9 * mean)
-        return np.where(x < 0, 0.0, special.betainc(size, np.floor(positive(x)) + 1, size / (size + mean)))
-
-    def normal(x: Floats, mean: float, sd: float) -> Floats:
-        return np.asarray(special.ndtr((x - mean) / sd))
-
-    return {
-        "normal": normal,
-        "lognormal": lognormal,
-        "uniform": uniform,
-        "exponential": exponential,
-        "gamma": gamma,
-        "beta": beta,
-        "weibull": weibull,
-        "logistic": logistic,
-        "poisson": poisson,
-        "negative_binomial": negative_binomial,
-    }[family]
 
 
 def _solve(
@@ -821,126 +750,17 @@ def _learn(field: Field, present: pd.Series[Any], min_cell: int, missing: float)
     least = max(min_cell, -(-int(counts.sum()) // MOST_LEARNED_BINS))
     sd = float(np.sqrt(np.cov(ticks, fweights=counts)))
     # A grid as coarse as the data themselves needs no coarser ends; else a 1-2-5 step near a fifth of the sd.
-    coarse = max(stride, _round_step(sd / 5))
+    coarse = max(stride, round_step(sd / 5))
     origin = int(ticks[0]) % stride
     lower, upper = bounds(field)
-    lowest = _outward(int(ticks[0]), coarse, origin, stride, -1)
-    highest = _outward(int(ticks[-1]), coarse, origin, stride, +1)
+    lowest = outward(int(ticks[0]), coarse, origin, stride, -1)
+    highest = outward(int(ticks[-1]), coarse, origin, stride, +1)
     if lower is not None:
-        lowest = max(lowest, _onto(math.ceil(lower * per_unit - 1e-6), origin, stride, +1))
+        lowest = max(lowest, onto(math.ceil(lower * per_unit - 1e-6), origin, stride, +1))
     if upper is not None:
-        highest = min(highest, _onto(math.floor(upper * per_unit + 1e-6), origin, stride, -1))
-    first, last, weights = _pool(ticks, counts, least, lowest, highest, stride)
+        highest = min(highest, onto(math.floor(upper * per_unit + 1e-6), origin, stride, -1))
+    first, last, weights = pool(ticks, counts, least, lowest, highest, stride)
     return Marginal(field, first, last, weights / weights.sum(), stride, per_unit, missing)
-
-
-def _pool(
-    ticks: Ints, counts: Ints, least: int, lowest: int, highest: int, stride: int
-) -> tuple[Ints, Ints, Floats]:
-    """Cut [lowest, highest] into bins of at least `least` persons; a value that so many share is its own."""
-    groups: list[tuple[int, int, int]] = []  # first and last place among the ticks, persons
-    start, held = 0, 0
-    for place, count in enumerate(counts.tolist()):
-        if count >= least and held:
-            groups.append((start, place - 1, held))
-            start, held = place, 0
-        held += count
-        if held >= least:
-            groups.append((start, place, held))
-            start, held = place + 1, 0
-    if held:
-        groups.append((start, len(ticks) - 1, held))
-    groups = _merge_small(groups, least)
-    origin = int(ticks[0]) % stride
-    bins: list[tuple[int, int]] = []
-    for k, (i, j, persons) in enumerate(groups):
-        if i == j and persons >= least:
-            bins.append((int(ticks[i]), int(ticks[i])))
-            continue
-        # Inner edges are rounded too: none is one person's value.
-        step = max(stride, _round_step(int(ticks[j] - ticks[i]) / 4))
-        low, high = lowest, highest
-        if k > 0:
-            low = bins[-1][1] + stride
-            if bins[-1][0] == bins[-1][1]:  # a spike stands apart from what follows
-                low = max(low, _outward(int(ticks[i]), step, origin, stride, -1))
-        if k < len(groups) - 1:
-            high = min(_outward(int(ticks[j]), step, origin, stride, +1), int(ticks[j + 1]) - stride)
-        bins.append((low, max(low, high)))
-    first, last = (np.array(ends, "int64") for ends in zip(*bins, strict=True))
-    weights = np.array([persons for _, _, persons in groups], "float64")
-    for k, sign in ((len(groups) - 1, +1), (0, -1)):
-        i, j, _ = groups[k]
-        mean = float(np.average(ticks[i : j + 1], weights=counts[i : j + 1]))
-        first, last, weights = _taper(first, last, weights, k, mean, origin, stride, sign)
-    return first, last, weights
-
-
-def _taper(
-    first: Ints, last: Ints, weights: Floats, k: int, mean: float, origin: int, stride: int, sign: int
-) -> tuple[Ints, Ints, Floats]:
-    """Split an outermost bin at the mean of its persons, so that it keeps this mean though its end is far.
-
-    One far outlier does not stretch it beyond six times the mean's distance from the inner edge. A bin of
-    few values is not split: there the mean would tell how many persons have which.
-    """
-    inner, outer = (int(first[k]), int(last[k])) if sign > 0 else (int(last[k]), int(first[k]))
-    reach = sign * (mean - inner)
-    if reach <= 0:
-        return first, last, weights
-    if sign * (outer - inner) < 8 * stride:
-        if sign * (outer - inner) > 3 * reach:
-            outer = _onto(round(inner + sign * 2 * reach), origin, stride, sign)
-            first, last = first.copy(), last.copy()
-            first[k], last[k] = sorted((inner, outer))
-        return first, last, weights
-    if sign * (outer - inner) > 6 * reach:
-        outer = _onto(round(inner + sign * 6 * reach), origin, stride, sign)
-    middle = _onto(round(mean), origin, stride, -sign)
-    beyond = middle + sign * stride
-    share = min(1.0, reach / abs(outer - inner))
-    near, far = sorted((inner, middle)), sorted((beyond, outer))
-    if sign * (outer - beyond) < 0 or sign * (middle - inner) < 0:
-        return first, last, weights
-    parts = [(near, 1 - share), (far, share)][::sign]
-    first = np.concatenate([first[:k], [part[0][0] for part in parts], first[k + 1 :]]).astype("int64")
-    last = np.concatenate([last[:k], [part[0][1] for part in parts], last[k + 1 :]]).astype("int64")
-    split = [float(weights[k]) * part[1] for part in parts]
-    return first, last, np.concatenate([weights[:k], split, weights[k + 1 :]])
-
-
-def _merge_small(groups: list[tuple[int, int, int]], least: int) -> list[tuple[int, int, int]]:
-    """Join a group of too few persons to a neighbour, rather to one that is a range than to a spike."""
-    while len(groups) > 1:
-        small = next((k for k, group in enumerate(groups) if group[2] < least), None)
-        if small is None:
-            break
-        beside = [k for k in (small - 1, small + 1) if 0 <= k < len(groups)]
-        other = min(beside, key=lambda k: (groups[k][0] == groups[k][1], groups[k][2]))
-        a, b = sorted((small, other))
-        groups[a : b + 1] = [(groups[a][0], groups[b][1], groups[a][2] + groups[b][2])]
-    return groups
-
-
-def _outward(tick: int, coarse: int, origin: int, stride: int, sign: int) -> int:
-    rounded = tick // coarse * coarse if sign < 0 else -(-tick // coarse) * coarse
-    # Not past zero: what was never negative stays so.
-    if sign < 0 <= tick and rounded < 0:
-        rounded = 0
-    return _onto(rounded, origin, stride, -sign)
-
-
-def _onto(tick: int, origin: int, stride: int, sign: int) -> int:
-    """Return the nearest value of the grid, at or above `tick` for sign +1, at or below for −1."""
-    steps = (tick - origin) // stride if sign < 0 else -(-(tick - origin) // stride)
-    return origin + steps * stride
-
-
-def _round_step(width: float) -> int:
-    if width <= 1:
-        return 1
-    power = 10 ** math.floor(math.log10(width))
-    return int(power * max(step for step in (1, 2, 5) if step * power <= width))
 
 
 def _decimals(field: Field, values: Floats) -> int:
@@ -1099,20 +919,6 @@ def _mixture(schema: TableSchema, field: Field) -> tuple[float, float] | None:
         )
         return mean, math.sqrt(max(square - mean**2, 1e-12))
     return None
-
-
-def _log_scale(mean: float, sd: float) -> tuple[float, float]:
-    sigma2 = math.log1p((sd / mean) ** 2) if mean > 0 else math.nan
-    return (math.log(mean) - sigma2 / 2 if mean > 0 else math.nan), math.sqrt(sigma2)
-
-
-def _weibull_shape(variation: float) -> float:
-    low, high = 0.1, 100.0
-    for _ in range(60):  # bisection: the coefficient of variation falls with the shape
-        shape = math.sqrt(low * high)
-        square = math.exp(math.lgamma(1 + 2 / shape) - 2 * math.lgamma(1 + 1 / shape)) - 1
-        low, high = (shape, high) if square > variation**2 else (low, shape)
-    return shape
 
 
 def _normal_quantile(p: float) -> float:
