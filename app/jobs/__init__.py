@@ -1,0 +1,1 @@
+"""Jobs: tables to be made, how they go, and what was made."""

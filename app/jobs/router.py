@@ -68,10 +68,17 @@ _ACCEPTED_HEADERS = {
 }
 
 
+_NEXT = {
+    name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
+    for name in ("get_job", "cancel_job", "delete_job", "download_rows", "read_report")
+}
+
+
 @router.post(
     "",
     status_code=202,
     summary="Ask for a table",
+    operation_id="submit_job",
     response_class=Response,
     openapi_extra={
         "requestBody": {
@@ -107,6 +114,7 @@ _ACCEPTED_HEADERS = {
         },
         202: {
             "description": "The job is queued.",
+            "links": _NEXT,
             "headers": _ACCEPTED_HEADERS,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}},
         },
@@ -173,7 +181,9 @@ async def _waited(
     return _json(job, 200, headers)
 
 
-@router.get("", summary="List jobs", response_model=JobPage, responses=problems(422))
+@router.get(
+    "", summary="List jobs", operation_id="list_jobs", response_model=JobPage, responses=problems(422)
+)
 def page(
     principal: CurrentPrincipal,
     jobs: Jobs,
@@ -198,7 +208,13 @@ def page(
     )
 
 
-@router.get("/{job_id}", summary="Look at a job", response_model=Job, responses=problems(404, 422))
+@router.get(
+    "/{job_id}",
+    summary="Look at a job",
+    operation_id="get_job",
+    response_model=Job,
+    responses=problems(404, 422),
+)
 async def get(job_id: str, principal: CurrentPrincipal, jobs: Jobs) -> Response:
     """Return what was asked, complete, and how it goes."""
     return _json(await run_in_threadpool(jobs.get, principal.owner, job_id))
@@ -208,6 +224,7 @@ async def get(job_id: str, principal: CurrentPrincipal, jobs: Jobs) -> Response:
     "/{job_id}/cancel",
     status_code=202,
     summary="Cancel a job",
+    operation_id="cancel_job",
     response_class=Response,
     responses={
         200: {
@@ -231,6 +248,7 @@ def cancel(job_id: str, principal: CurrentPrincipal, jobs: Jobs) -> Response:
     "/{job_id}",
     status_code=204,
     summary="Delete a job",
+    operation_id="delete_job",
     response_class=Response,
     responses={204: {"description": "Job, rows and report are gone."}, **problems(404, 409, 422)},
 )
@@ -258,6 +276,7 @@ _FILE: dict[str, Any] = {
 @router.get(
     "/{job_id}/data",
     summary="Download the rows",
+    operation_id="download_rows",
     response_class=Response,
     responses={
         200: {"description": "The rows, marked as synthetic.", "headers": _FILE_HEADERS, "content": _FILE},
@@ -291,6 +310,7 @@ async def data(
 @router.get(
     "/{job_id}/report",
     summary="Read the evaluation report",
+    operation_id="read_report",
     response_class=Response,
     responses={
         200: {

@@ -69,6 +69,17 @@ def test_every_operation_tells_its_problems(document: dict[str, Any]) -> None:
     assert told >= {"200", "206", "304", "403", "404", "406", "409", "410", "416", "422"}
 
 
+def test_links_lead_from_a_new_job_to_every_operation_on_it(document: dict[str, Any]) -> None:
+    linked = document["paths"]["/v1/jobs"]["post"]["responses"]["202"]["links"].values()
+    operations = {
+        operation["operationId"]
+        for path, methods in document["paths"].items()
+        if path.startswith("/v1/jobs/")
+        for operation in methods.values()
+    }
+    assert {link["operationId"] for link in linked} == operations
+
+
 def test_what_is_not_built_is_absent(me: Caller, document: dict[str, Any]) -> None:
     assert not any(
         re.search("events|package|blueprint|transcript|webhook", path) for path in document["paths"]
