@@ -182,11 +182,13 @@ class Bench:
         self._voice.progress("evaluate", 0.0)
         paths = [(part["replicate"], self._local(part)) for part in parts]
         try:
+            real = self._real_table() if self._job["reference_id"] is not None else None
+            warnings = warnings + [item for item in self._warnings if item not in warnings]
             judged = judging.judge(
                 self._job,
                 self._schema,
                 paths,
-                self._real_table() if self._job["reference_id"] is not None else None,
+                real,
                 warnings=warnings,
                 settings=self._settings,
                 progress=lambda fraction: self._voice.progress("evaluate", fraction),
@@ -197,9 +199,8 @@ class Bench:
             judged = self._without_figures(error.detail, warnings)
         except (MemoryError, Exception) as error:
             incident = new_id("incident")
-            logger.error(
-                "evaluation failed", exc_info=error, extra={"incident": incident, "job": self._job["id"]}
-            )
+            told = {"incident": incident, "job": self._job["id"]}
+            logger.error("evaluation failed", exc_info=error, extra=told)
             reason = f"the evaluation stopped with an unexpected error (incident {incident})"
             judged = self._without_figures(reason, warnings)
         return self._store_report(judged, warnings)

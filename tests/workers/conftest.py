@@ -24,7 +24,18 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[House]:
-    made = House(tmp_path_factory.mktemp("house"), broker)
+    made = House(tmp_path_factory.mktemp("house"), broker, max_attempts=3)
+    made.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def either_house(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, broker: Broker
+) -> Iterator[House]:
+    url = request.getfixturevalue("postgres").fresh_url() if request.param == "postgresql" else None
+    made = House(tmp_path_factory.mktemp("house"), broker, url, max_attempts=3)
     made.start()
     yield made
     made.close()
@@ -58,7 +69,11 @@ class Postgres:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
+def postgres() -> Iterator[Postgres]:
+    folder = Path(
+        tempfile.mkdtemp(prefix="sw-postgres-")
+    )  # not pytest's: other runs clear away old ones there
+    server = Postgres(folder)
     yield server
     server.server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)

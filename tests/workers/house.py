@@ -137,11 +137,12 @@ class House:
         moment = now()
         values: dict[str, Any] = {
             "id": job_id, "owner": "o", "kind": "generation", "status": "queued", "queue": queue,
-            "created_at": moment, "updated_at": moment, "rung_at": moment, "generator": "slowpoke",
-            "generator_version": "1", "options": {}, "schema_document": SCHEMA, "rows": rows, "replicates": 1,
-            "seed": 7, "labels": {}, "warnings": [], "evaluation": {"enabled": False, "holdout": 0.3},
-            "release_limits": None, "attempt": 0, "cancel_requested": False, "phase": "whole", "fraction": 0.0,
-            "detail": "", "rows_written": 0, "sampled": False, "evaluate_failures": 0,
+            "created_at": moment, "updated_at": moment, "rung_at": moment,
+            "generator": "slowpoke", "generator_version": "1", "options": {}, "schema_document": SCHEMA,
+            "rows": rows, "replicates": 1, "seed": 7, "labels": {}, "warnings": [],
+            "evaluation": {"enabled": False, "holdout": 0.3}, "release_limits": None, "attempt": 0,
+            "cancel_requested": False, "phase": "whole", "fraction": 0.0, "detail": "", "rows_written": 0,
+            "sampled": False, "evaluate_failures": 0,
         }  # fmt: skip
         with transaction(self.engine) as connection:
             connection.execute(insert(JOBS).values(values | changes))

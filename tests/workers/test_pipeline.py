@@ -7,6 +7,11 @@ from house import House
 SECRET_CELL = "a-cell-of-a-real-table"
 
 
+@pytest.fixture
+def house(either_house: House) -> House:
+    return either_house
+
+
 def test_a_small_job_gives_exactly_the_rows_asked_for(house: House) -> None:
     job = house.wait(house.post(rows=123))
     (part,) = house.artifacts(job.id)
