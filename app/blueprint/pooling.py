@@ -34,7 +34,7 @@ def pool(
         if i == j and persons >= least:
             bins.append((int(ticks[i]), int(ticks[i])))
             continue
-        # Inner edges are rounded too: none is one person's value.
+        # Inner edges are rounded too, to the roundest number before the next value: none is one person's own.
         step = max(stride, round_step(int(ticks[j] - ticks[i]) / 4))
         low, high = lowest, highest
         if k > 0:
@@ -42,7 +42,10 @@ def pool(
             if bins[-1][0] == bins[-1][1]:  # a spike stands apart from what follows
                 low = max(low, outward(int(ticks[i]), step, origin, stride, -1))
         if k < len(groups) - 1:
-            high = min(outward(int(ticks[j]), step, origin, stride, +1), int(ticks[j + 1]) - stride)
+            beyond, high = int(ticks[j + 1]), outward(int(ticks[j]), step, origin, stride, +1)
+            while high >= beyond and step > stride:
+                step = max(stride, round_step(step / 2))
+                high = outward(int(ticks[j]), step, origin, stride, +1)
         bins.append((low, max(low, high)))
     first, last = (np.array(ends, "int64") for ends in zip(*bins, strict=True))
     weights = np.array([persons for _, _, persons in groups], "float64")
