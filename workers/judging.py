@@ -146,10 +146,10 @@ def judge(
     )
     made = job["rows"] * job["replicates"]
     report = evaluate(
-        tables, job=_facts(job, settings), reference=_reference(job, real), rows_made=made, warnings=warnings
+        tables, job=_facts(job), reference=_reference(job, real), rows_made=made, warnings=warnings
     )
     progress(0.9)
-    return _judged(report, report, job)
+    return _judged(report, report, job, settings)
 
 
 def without_figures(
@@ -163,7 +163,7 @@ def without_figures(
     """Write the report of an evaluation that failed; requested limits withhold."""
     made = job["rows"] * job["replicates"]
     tables = Tables(schema=schema, synthetic=(), min_cell=settings.min_cell)
-    report = evaluate(tables, job=_facts(job, settings), rows_made=made, warnings=warnings, metrics=())
+    report = evaluate(tables, job=_facts(job), rows_made=made, warnings=warnings, metrics=())
     failed = tuple(
         MetricResult(
             name=metric.name, title=metric.title, dimension=metric.dimension, status="failed",
@@ -171,7 +171,7 @@ def without_figures(
         )
         for metric in METRICS
     )  # fmt: skip
-    return _judged(report.model_copy(update={"metrics": failed + report.metrics}), None, job)
+    return _judged(report.model_copy(update={"metrics": failed + report.metrics}), None, job, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def _join(pieces: list[pd.DataFrame]) -> pd.DataFrame:
     return pieces[0].reset_index(drop=True) if len(pieces) == 1 else pd.concat(pieces, ignore_index=True)
 
 
-def _facts(job: Mapping[str, Any], settings: Settings) -> JobFacts:
+def _facts(job: Mapping[str, Any]) -> JobFacts:
     return JobFacts(
         id=job["id"],
         kind=job["kind"],
@@ -243,9 +243,12 @@ def _reference(job: Mapping[str, Any], real: RealTable | None) -> ReferenceFacts
     )
 
 
-def _judged(report: ReportDocument, measured: ReportDocument | None, job: Mapping[str, Any]) -> Judged:
+def _judged(
+    report: ReportDocument, measured: ReportDocument | None, job: Mapping[str, Any], settings: Settings
+) -> Judged:
     decision = release_decision(measured, job["release_limits"])
-    document = report.with_release(decision).as_json()
+    complete = report.with_release(decision).model_copy(update={"provenance": provenance(settings)})
+    document = complete.as_json()
     text = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     return Judged(text, render_page(document).encode(), decision.model_dump(mode="json"))
 

@@ -158,6 +158,10 @@ class ReportDocument(_Part):
     release: ReleaseDecision | None = None
     warnings: tuple[Warned, ...] = ()
     disclosure: Disclosure
+    provenance: dict[str, str] = Field(
+        default_factory=dict,
+        description="what bytes depend on beside request and seed: versions, machine, number of threads",
+    )
 
     def metric(self, name: str) -> MetricResult:
         """Return the metric of that name; KeyError where there is none."""

@@ -36,6 +36,7 @@ def test_an_evaluated_job_records_rows_report_and_page(house: House) -> None:
     with house.store.open(report.key) as file:
         document = json.load(file)
     assert document["rows_made"] == document["rows_evaluated"] == 200
+    assert document["provenance"]["threads"] == "1"
     assert len(house.artifacts(job.id, "page")) == len(house.artifacts(job.id)) == 1
     assert len(house.files(job.id)) == 3
 
