@@ -170,11 +170,12 @@ async def _waited(
             pass
 
     headers = {"Preference-Applied": f"wait={seconds}"}
-    if not await waiting.wait(accepted.job.id, seconds, gone):
-        return _accepted(accepted, headers)
+    await waiting.wait(accepted.job.id, seconds, gone)
     job = await run_in_threadpool(jobs.find, owner, accepted.job.id)
-    if job is None or job.status not in ENDED:  # deleted meanwhile
+    if job is None:  # deleted meanwhile
         return _accepted(accepted, headers)
+    if job.status not in ENDED:
+        return _accepted(accepted if accepted.replayed else Accepted(job, replayed=False), headers)
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
     headers["Location"] = job.links.self

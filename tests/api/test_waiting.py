@@ -47,6 +47,23 @@ def test_when_the_seconds_are_over_the_job_goes_on(me: Caller) -> None:
     assert answer.headers["preference-applied"] == "wait=1" and answer.headers["location"]
 
 
+def test_the_answer_tells_how_far_the_job_is_when_the_seconds_are_over(service: Service, me: Caller) -> None:
+    def start() -> None:
+        while not (items := me.get("/v1/jobs").json()["items"]):
+            time.sleep(0.01)
+        service.set_job(items[0]["id"], status="running", fraction=0.5)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    answer = me.post(BODY, headers={"Prefer": "wait=1"})
+    thread.join()
+    assert (answer.status_code, answer.json()["status"], answer.json()["progress"]["fraction"]) == (
+        202,
+        "running",
+        0.5,
+    )
+
+
 @pytest.mark.parametrize("prefer", ["wait=soon", "wait=-1", "wait", "return=minimal", "xwait=5"])
 def test_a_preference_that_cannot_be_read_is_ignored(me: Caller, prefer: str) -> None:
     answer = me.post(BODY, headers={"Prefer": prefer})
