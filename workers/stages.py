@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.random import SeedSequence
 
 from app.config import Settings
-from app.errors import ArtifactMissing, ServiceUnavailable, SynthwardError
+from app.errors import ArtifactMissing, InvalidInput, ServiceUnavailable, SynthwardError
 from app.generators import registry
 from app.generators.base import Sampler, learns
 from app.ids import new_id
@@ -115,13 +115,19 @@ class Bench:
         options = generator_class.Options.model_validate(self._job["options"])
         generator = generator_class(options)
         train = self._real_table().train if learns(generator, options) else None
-        self._sampler = generator.fit(
-            self._schema, train, seed=self._seed(0), progress=self._fitting, warn=self._warn
-        )
+        try:
+            self._sampler = generator.fit(
+                self._schema, train, seed=self._seed(0), progress=self._fitting, warn=self._warn_of_schema
+            )
+        except InvalidInput as error:  # a generator points into the schema, a job's owner looks at the job
+            raise InvalidInput([fault.under("/schema") for fault in error.faults]) from error
         self._voice.progress("fit", 1.0)
 
     def _fitting(self, fraction: float, detail: str = "", eta_seconds: float | None = None) -> None:
         self._voice.progress("fit", fraction, detail, eta_seconds)
+
+    def _warn_of_schema(self, pointer: str, message: str) -> None:
+        self._warn("/schema" + pointer, message)
 
     def _warn(self, pointer: str, message: str) -> None:
         warning = {"pointer": pointer, "message": message}

@@ -18,7 +18,7 @@ def test_a_small_job_gives_exactly_the_rows_asked_for(house: House) -> None:
     assert (job.status, job.rows_written, part.rows, job.fraction) == ("succeeded", 123, 123, 1.0)
     assert house.files(job.id) == [part.key]
     assert job.release_decision["decision"] == "not_assessed"
-    assert job.warnings == [{"pointer": "/generator", "message": "it takes its time"}]
+    assert job.warnings == [{"pointer": "/schema/fields/0", "message": "it takes its time"}]
     assert job.expires_at > job.finished_at
 
 

@@ -82,5 +82,5 @@ class Slowpoke:
         for step in range(steps):
             time.sleep(self.options.fit_seconds / steps)
             progress(step / steps, f"step {step} of {steps}")
-        warn("/generator", "it takes its time")
+        warn("/fields/0", "it takes its time")
         return Draws(schema, self.options)
