@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 import app.datasets.models
@@ -14,11 +13,9 @@ from app.db import Base, UtcDateTime, connect
 
 
 def render(kind: str, item: object, _context: object) -> str | bool:
-    """Write our own column types as what they are in the database, so that a migration imports nothing of ours."""
+    """Write our own column type as what the database keeps: a migration imports nothing of ours."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
-    if kind == "type" and isinstance(item, sa.JSON):
-        return "JSON"
     return False
 
 

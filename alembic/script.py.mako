@@ -7,7 +7,6 @@ Revises: ${down_revision | comma,n}.
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from alembic import op
 ${imports if imports else ""}
@@ -17,7 +16,6 @@ down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
 
-JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def upgrade() -> None:

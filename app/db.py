@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import JSON, Connection, DateTime, Engine, MetaData, TypeDecorator, create_engine, event
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import QueuePool
@@ -22,7 +21,8 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
-Json = JSON().with_variant(JSONB(), "postgresql")
+# Not JSONB: it reorders keys and rewrites numbers, and a document is given back as it came.
+Json = JSON()
 
 
 class UtcDateTime(TypeDecorator[dt.datetime]):

@@ -7,7 +7,6 @@ Revises: .
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from alembic import op
 
@@ -15,8 +14,6 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
-
-JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def upgrade() -> None:
@@ -43,7 +40,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("columns", sa.Integer(), nullable=False),
-        sa.Column("schema_document", JSON, nullable=False),
+        sa.Column("schema_document", sa.JSON(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("key", sa.String(length=300), nullable=False),
         sa.Column("key_sha256", sa.String(length=64), nullable=False),
@@ -63,7 +60,7 @@ def upgrade() -> None:
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("body_sha256", sa.String(length=64), nullable=False),
         sa.Column("job_id", sa.String(length=40), nullable=False),
-        sa.Column("answer", JSON, nullable=False),
+        sa.Column("answer", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("owner", "key", name=op.f("pk_idempotency_keys")),
     )
@@ -84,15 +81,15 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("generator", sa.String(length=100), nullable=False),
         sa.Column("generator_version", sa.String(length=60), nullable=False),
-        sa.Column("options", JSON, nullable=False),
-        sa.Column("schema_document", JSON, nullable=False),
+        sa.Column("options", sa.JSON(), nullable=False),
+        sa.Column("schema_document", sa.JSON(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("replicates", sa.Integer(), nullable=False),
         sa.Column("seed", sa.BigInteger(), nullable=False),
         sa.Column("reference_id", sa.String(length=40), nullable=True),
-        sa.Column("evaluation", JSON, nullable=False),
-        sa.Column("release_limits", JSON, nullable=True),
-        sa.Column("labels", JSON, nullable=False),
+        sa.Column("evaluation", sa.JSON(), nullable=False),
+        sa.Column("release_limits", sa.JSON(), nullable=True),
+        sa.Column("labels", sa.JSON(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("lease_holder", sa.String(length=100), nullable=True),
@@ -106,10 +103,10 @@ def upgrade() -> None:
         sa.Column("rows_written", sa.BigInteger(), nullable=False),
         sa.Column("sampled", sa.Boolean(), nullable=False),
         sa.Column("evaluate_failures", sa.Integer(), nullable=False),
-        sa.Column("warnings", JSON, nullable=False),
-        sa.Column("usage", JSON, nullable=True),
-        sa.Column("release_decision", JSON, nullable=True),
-        sa.Column("error", JSON, nullable=True),
+        sa.Column("warnings", sa.JSON(), nullable=False),
+        sa.Column("usage", sa.JSON(), nullable=True),
+        sa.Column("release_decision", sa.JSON(), nullable=True),
+        sa.Column("error", sa.JSON(), nullable=True),
         sa.ForeignKeyConstraint(
             ["reference_id"], ["datasets.id"], name=op.f("fk_jobs_reference_id"), ondelete="SET NULL"
         ),

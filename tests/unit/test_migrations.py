@@ -1,4 +1,5 @@
 import datetime as dt
+from collections.abc import Callable
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -9,6 +10,12 @@ from app.datasets.models import DatasetRow
 from app.db import Base, connect, now, transaction
 from app.jobs.models import JobLabelRow, JobRow
 from app.migrate import downgrade, is_current, upgrade
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
+    return new_database(request.param)
+
 
 JOB = {
     "id": "job_1",
