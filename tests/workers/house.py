@@ -82,7 +82,9 @@ class House:
         upgrade(url)
         self.engine = connect(url)
         self.queue = CeleryQueue(broker.url)
-        self.store = open_store(self.settings.artifacts_url.get_secret_value())
+        self.store = open_store(
+            self.settings.artifacts_url.get_secret_value(), self.settings.artifacts_options.get_secret_value()
+        )
         self.log = folder / "worker.log"
         self.worker: subprocess.Popen[bytes] | None = None
 
