@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from app import config
 
 _MASK = "********"
-_PASSWORD_IN_URL = re.compile(r"(?<=://)([^:/@\s]*):([^/\s]*)@")
+# Up to the last @: a password may hold / and @, and to hide too much is no harm.
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^:/@\s]*):(\S*)@")
 _SECRET_IN_QUERY = re.compile(r"(?i)([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&\s]*")
 _PLAIN_OPTIONS = frozenset({"endpoint_url", "region_name", "use_ssl", "anon"})
 
@@ -60,18 +61,27 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument(
         "--workers", type=_positive, default=2, help="slots for quick jobs, and as many for heavy ones"
     )
+    worker.add_argument(
+        "--alive",
+        action="store_true",
+        help="run nothing: exit with 0 where a worker has lately said it lives",
+    )
     worker.set_defaults(run=_worker)
 
     migrate = commands.add_parser("migrate", help="bring the database to this version's schema")
     migrate.set_defaults(run=_migrate)
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(required=True, metavar="what")
-    create = keys.add_parser("create", help="make a key and print it, once")
-    create.add_argument("name", help="whose it is, for your own eyes")
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument("--data-dir", type=Path, help="of `serve`; default: the database in the settings")
+    create = keys.add_parser("create", help="make a key and print it, once", parents=[place])
+    create.add_argument("name", nargs="?", default="unnamed", help="whose it is, for your own eyes")
+    create.add_argument("--if-none", action="store_true", help="make one only where there is none yet")
     create.add_argument("--owner", help="share the jobs and datasets of this owner; default: a new one")
     create.set_defaults(run=_create_key)
-    keys.add_parser("list", help="list the keys (not their secrets)").set_defaults(run=_list_keys)
-    revoke = keys.add_parser("revoke", help="let a key open nothing any more")
+    listing = keys.add_parser("list", help="list the keys (not their secrets)", parents=[place])
+    listing.set_defaults(run=_list_keys)
+    revoke = keys.add_parser("revoke", help="let a key open nothing any more", parents=[place])
     revoke.add_argument("id")
     revoke.set_defaults(run=_revoke_key)
 
@@ -100,6 +110,11 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 
 def _worker(parsed: argparse.Namespace) -> int:
+    if parsed.alive:
+        from app.queue import CeleryQueue
+
+        alive = CeleryQueue(config.load().broker_url.get_secret_value()).workers_alive()
+        return 0 if alive else _refuse("No worker has said lately that it lives.")
     return _become(["workers.supervisor", "--workers", str(parsed.workers)])
 
 
@@ -137,15 +152,19 @@ def _migrate(_: argparse.Namespace) -> int:
 def _create_key(parsed: argparse.Namespace) -> int:
     from app.keys import service
 
-    key_id, key = service.create_key(_engine(), parsed.name, parsed.owner)
+    engine = _engine(parsed)
+    if parsed.if_none and service.list_keys(engine):
+        print("There are keys already; none was made.")
+        return 0
+    key_id, key = service.create_key(engine, parsed.name, parsed.owner)
     print(f"id:  {key_id}\nkey: {key}\nIt is shown only now; keep it safe.")
     return 0
 
 
-def _list_keys(_: argparse.Namespace) -> int:
+def _list_keys(parsed: argparse.Namespace) -> int:
     from app.keys import service
 
-    for row in service.list_keys(_engine()):
+    for row in service.list_keys(_engine(parsed)):
         used = row.last_used_at.isoformat(timespec="seconds") if row.last_used_at else "never"
         state = "revoked" if row.revoked_at else "active"
         print(f"{row.id}\t{state}\t{row.name}\towner {row.owner}\tlast used {used}")
@@ -155,16 +174,26 @@ def _list_keys(_: argparse.Namespace) -> int:
 def _revoke_key(parsed: argparse.Namespace) -> int:
     from app.keys import service
 
-    if not service.revoke_key(_engine(), parsed.id):
+    if not service.revoke_key(_engine(parsed), parsed.id):
         return _refuse("There is no such key; `synthward keys list` shows the ids.")
     print("revoked")
     return 0
 
 
-def _engine() -> Any:
+def _engine(parsed: argparse.Namespace) -> Any:
     from app.db import connect
+    from app.migrate import is_current
 
-    return connect(config.load().database_url.get_secret_value(), pool_size=1)
+    url = config.load().database_url.get_secret_value()
+    if parsed.data_dir is not None:
+        url = f"sqlite:///{parsed.data_dir.resolve() / 'synthward.db'}"
+    engine = connect(url, pool_size=1)
+    if not is_current(engine):
+        raise SystemExit(
+            "The database has not this version's tables. Run `synthward migrate` first, or name the folder "
+            "that `synthward serve` uses with --data-dir."
+        )
+    return engine
 
 
 def _config(_: argparse.Namespace) -> int:

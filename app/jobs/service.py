@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
@@ -44,6 +44,7 @@ from app.jobs.schemas import (
     Links,
     Progress,
     Release,
+    Stage,
     Status,
 )
 from app.storage import ArtifactStore
@@ -387,7 +388,7 @@ def job_of(record: JobRecord) -> Job:
             "reference_id": record.reference_id,
             "evaluation": record.evaluation,
             "progress": Progress.model_construct(
-                stage=record.stage,
+                stage=cast(Stage | None, record.stage),  # only stages are ever written
                 fraction=record.fraction,
                 detail=record.detail,
                 eta_seconds=record.eta_seconds,

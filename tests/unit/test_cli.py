@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import is_loopback, main, mask_url
+from app.migrate import upgrade
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,26 @@ def test_loopback_hosts_are_told_from_others(host: str, loopback: bool) -> None:
 def test_no_auth_is_refused_on_a_host_that_others_reach(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--no-auth", "--host", "0.0.0.0"]) == 2
     assert "loopback" in capsys.readouterr().err
+
+
+def test_one_key_is_made_where_there_is_none_and_no_second(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    upgrade(f"sqlite:///{tmp_path / 'synthward.db'}")
+    place = ["--data-dir", str(tmp_path)]
+    main(["keys", "create", "bootstrap", "--if-none", *place])
+    assert "sw_" in capsys.readouterr().out
+    assert main(["keys", "create", "bootstrap", "--if-none", *place]) == 0
+    assert "sw_" not in capsys.readouterr().out
+    main(["keys", "list", *place])
+    assert capsys.readouterr().out.count("bootstrap") == 1
+
+
+def test_keys_of_a_database_without_tables_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="synthward migrate"):
+        main(["keys", "list", "--data-dir", str(tmp_path)])
+
+
+def test_no_worker_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNTHWARD_BROKER_URL", "redis://127.0.0.1:1/0")
+    assert main(["worker", "--alive"]) == 2
