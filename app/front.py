@@ -84,9 +84,9 @@ class Front:
         head = method == "HEAD"
         if head:
             # Whatever answers GET answers HEAD: the same headers, no body. A route that would stream looks
-            # at the mark.
-            scope["method"] = "GET"
-            scope["synthward.head"] = True
+            # at the mark. A scope of our own: the server looks into its own for the method, and breaks a
+            # connection on which a GET was answered with less than its Content-Length.
+            scope = {**scope, "method": "GET", "synthward.head": True}
         status = 0
 
         async def outward(message: Message) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.client
 from pathlib import Path
 
 import httpx
@@ -42,3 +43,17 @@ def test_after_all_requests_the_process_is_small_and_has_no_numerics(tmp_path: P
         (process,) = {c.pid for c in listening if c.status == psutil.CONN_LISTEN}
         assert psutil.Process(process).memory_info().rss < 150e6
     assert loaded & HEAVY == set()
+
+
+def test_a_connection_outlives_a_head_request(tmp_path: Path) -> None:
+    with running(tmp_path) as base:
+        connection = http.client.HTTPConnection(base.removeprefix("http://"), timeout=10)
+        for path, status in (("/healthz", 200), ("/v1/jobs/job_nobody_has", 404)):
+            connection.request("HEAD", path)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (status, b"")
+            assert int(answer.headers["Content-Length"]) > 0
+            assert connection.sock is not None
+            connection.request("GET", "/healthz")  # the server has not hung up
+            assert connection.getresponse().read()
+        connection.close()
