@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from alembic import context
 from sqlalchemy import Connection
 
 import app.datasets.models
 import app.jobs.models
 import app.keys.models  # noqa: F401  (imported for their tables)
-from alembic import context
 from app.config import load
 from app.db import Base, UtcDateTime, connect
 

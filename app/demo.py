@@ -173,9 +173,8 @@ def keep(base: str, job: Mapping[str, Any], name: str) -> None:
     page.write_bytes(call(base, "GET", f"{path}/report?format=html"))
     for metric in json.loads(report.read_bytes())["metrics"]:
         print(f"   {metric['name']:<24} {figure(metric)}")
-    print(
-        f"   rows    {shown(rows)} ({job['rows_written']} rows)\n   report  {shown(page)} (and {shown(report)})"
-    )
+    print(f"   rows    {shown(rows)} ({job['rows_written']} rows)")
+    print(f"   report  {shown(page)} (and {shown(report)})")
 
 
 def figure(metric: Mapping[str, Any]) -> str:

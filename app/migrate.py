@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 
-from alembic import command
 from app.db import connect
 
 _LOCK = 0x53594E54  # any fixed number: two services that start at once migrate one after the other

@@ -6,11 +6,11 @@ import os
 import secrets
 from typing import Any
 
-from app.jobs.schemas import JobRequest
 from fastapi import FastAPI
 from sqlalchemy import JSON, Column, MetaData, String, Table, insert
 
 from app.db import connect, transaction
+from app.jobs.schemas import JobRequest
 
 engine = connect(os.environ["SYNTHWARD_DATABASE_URL"])
 metadata = MetaData()
