@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from app.datasets.limits import Limits, unreadable
+
+_EPOCH = dt.date(1970, 1, 1).toordinal()
+_MOST = 2**63 - 1
 
 
 def is_parquet(path: Path) -> bool:
@@ -67,6 +71,7 @@ def read_parquet(path: Path, limits: Limits) -> tuple[pa.Table, dict[str, str]]:
     for number, name in enumerate(names, start=1):
         if name in texts:
             _check_texts(table[name], f"Column {number} ({name!r})")
+        _check_years(table[name], f"Column {number} ({name!r})")
         values, note = _plain(table[name])
         columns.append(values)
         if note:
@@ -109,6 +114,29 @@ def _check_texts(column: pa.ChunkedArray, where: str) -> None:
             raise unreadable(f"{where} holds bytes that are not UTF-8. Write it again from texts.") from None
         if pc.any(pc.match_substring(texts, "\0")).as_py():
             raise unreadable(f"{where} holds a NUL character. Write it again without.")
+
+
+def _check_years(column: pa.ChunkedArray, where: str) -> None:
+    """Refuse dates that no calendar of ours has: a Parquet file can hold the year 300,000."""
+    type_ = column.type
+    if pa.types.is_dictionary(type_) and pa.types.is_temporal(type_.value_type):
+        column, type_ = pc.cast(column, type_.value_type), type_.value_type
+    if pa.types.is_timestamp(type_):
+        a_day = 86_400 * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[type_.unit]
+    elif pa.types.is_date(type_):
+        a_day = 1 if pa.types.is_date32(type_) else 86_400_000
+    else:
+        return
+    first, end = ((day.toordinal() - _EPOCH) * a_day for day in (dt.date.min, dt.date.max))
+    units = pc.cast(pc.cast(column, pa.int32()) if a_day == 1 else column, pa.int64())
+    beyond = pc.less(units, max(first, -_MOST))
+    beyond = pc.or_(beyond, pc.greater(units, min(end + a_day - 1, _MOST)))
+    row = pc.index(beyond, True).as_py()
+    if row >= 0:
+        raise unreadable(
+            f"{where} holds dates outside the years 1 to 9999, the first in row {row + 1}. Make them "
+            "missing, or write them as text."
+        )
 
 
 def _is_flat(type_: pa.DataType) -> bool:

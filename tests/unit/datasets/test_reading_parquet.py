@@ -105,3 +105,24 @@ def test_strings_that_are_no_text_are_refused(read: Read, tmp_path: Path, conten
     assert outcome.answer["error"] == "UploadUnreadable", outcome.answer
     assert says in outcome.faults[0]
     assert "Column 2 ('text')" in outcome.faults[0]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([0, 2**31 - 1] * 20, pa.date32()),
+        pa.array([0, 2**62] * 20, pa.timestamp("us")),
+        pa.array([0, -(2**40) * 1000] * 20, pa.timestamp("ms", "UTC")),
+        pa.array([0, 2**62] * 20, pa.timestamp("ms")),
+    ],
+)
+def test_dates_that_no_calendar_has_are_refused_by_row(tmp_path: Path, read: Read, column: pa.Array) -> None:
+    outcome = read(_file(tmp_path, pa.table({"n": [1] * 40, "day": column})))
+    assert outcome.answer["error"] == "UploadUnreadable", outcome.answer
+    assert "Column 2 ('day')" in outcome.faults[0] and "row 2" in outcome.faults[0]
+
+
+def test_the_last_moment_of_the_calendar_is_read(tmp_path: Path, read: Read) -> None:
+    last = dt.datetime(9999, 12, 31, 23, 59, 59)
+    table = pa.table({"at": pa.array([last], pa.timestamp("us")), "on": pa.array([dt.date.max])})
+    assert read(_file(tmp_path, table)).table.to_pylist() == [{"at": last, "on": dt.date.max}]
