@@ -25,6 +25,8 @@ POOLED_LEVEL = "(pooled)"
 WHOLE_STEP = 5.0
 """The finest step for bounds of whole numbers: a step of 1 would print the real extremes of a short scale."""
 
+_LONGEST_YEARS = 10
+
 
 def coarse_step(low: float, high: float) -> float:
     """Return a step of 1, 2 or 5 times a power of ten that is at least a quarter of the range.
@@ -91,8 +93,15 @@ def outward_whole(low: int, high: int) -> tuple[int, int]:
 
 
 def outward_years(low: dt.date, high: dt.date) -> tuple[dt.date, dt.date]:
-    """Round a range of dates outward to whole years: 1 January of the first, 31 December of the last."""
-    return dt.date(low.year, 1, 1), dt.date(high.year, 12, 31)
+    """Round a range of dates outward to 1 January of one year and 31 December of another.
+
+    The years lie on the grid of `coarse_step`, from whole years for a short range up to decades for a long
+    one: the very year in which the oldest of a cohort was born would point at that person.
+    """
+    step = int(min(max(coarse_step(0, high.year - low.year + 1), 1), _LONGEST_YEARS))
+    first = max(low.year // step * step, dt.MINYEAR)
+    last = min(high.year // step * step + step - 1, dt.MAXYEAR)
+    return dt.date(first, 1, 1), dt.date(last, 12, 31)
 
 
 @dataclass(frozen=True, slots=True)

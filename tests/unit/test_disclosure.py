@@ -63,11 +63,22 @@ def test_a_short_scale_of_whole_numbers_is_bounded_by_fives() -> None:
     assert outward_whole(1, 4) == (0, 5)
 
 
-def test_dates_are_bounded_by_years() -> None:
-    assert outward_years(dt.date(1931, 4, 5), dt.date(2024, 2, 29)) == (
-        dt.date(1931, 1, 1),
-        dt.date(2024, 12, 31),
-    )
+@pytest.mark.parametrize(
+    ("low", "high", "first", "last"),
+    [
+        ((2020, 3, 1), (2022, 2, 28), (2020, 1, 1), (2022, 12, 31)),
+        ((2019, 4, 5), (2024, 2, 29), (2018, 1, 1), (2025, 12, 31)),
+        ((1907, 3, 14), (2004, 2, 29), (1900, 1, 1), (2009, 12, 31)),
+        ((1, 1, 1), (9999, 12, 31), (1, 1, 1), (9999, 12, 31)),
+    ],
+)
+def test_dates_are_bounded_by_years_on_a_coarse_grid(
+    low: tuple[int, int, int],
+    high: tuple[int, int, int],
+    first: tuple[int, int, int],
+    last: tuple[int, int, int],
+) -> None:
+    assert outward_years(dt.date(*low), dt.date(*high)) == (dt.date(*first), dt.date(*last))
 
 
 def test_rare_levels_are_pooled() -> None:
