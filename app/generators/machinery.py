@@ -272,6 +272,27 @@ def where_it_applies(field: Field, frame: pd.DataFrame) -> pd.Series[Any]:
     )
 
 
+def with_learned_gaps(schema: TableSchema, train: pd.DataFrame) -> TableSchema:
+    """Let ids and free text be missing as often as in a real table, where nothing else is declared.
+
+    How often a value is absent is all that is learned of them.
+
+    Parameters
+    ----------
+    train : DataFrame
+        With a column for each field that has no formula, with the dtypes of `app.schema.frames`.
+    """
+
+    def learned(field: Field) -> Field:
+        if not is_fresh(schema, field) or field.statistics.missing is not None:
+            return field
+        column = where_it_applies(field, train)
+        share = float(column.isna().mean()) if len(column) else None
+        return replace(field, statistics=replace(field.statistics, missing=share))
+
+    return replace(schema, fields=tuple(learned(field) for field in schema.fields))
+
+
 def breaks_constraints(field: Field, frame: pd.DataFrame) -> NDArray[np.bool_]:
     """Tell the rows whose value breaks a constraint of its field; uniqueness aside."""
     import numpy as np

@@ -14,7 +14,13 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from app.generators.base import Capabilities, Progress, Sampler
-from app.generators.machinery import OneColumn, assemble, drawn_fields, where_it_applies
+from app.generators.machinery import (
+    OneColumn,
+    assemble,
+    drawn_fields,
+    where_it_applies,
+    with_learned_gaps,
+)
 from app.schema.table import TableSchema
 
 if TYPE_CHECKING:
@@ -61,4 +67,6 @@ class Marginals:
             else:
                 marginal = declared_marginal(schema, field, warn)
             parts.append(OneColumn(marginal))
+        if self.options.fit and train is not None:
+            schema = with_learned_gaps(schema, train)
         return assemble(schema, parts, warn)

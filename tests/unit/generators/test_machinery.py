@@ -10,6 +10,7 @@ from numpy.random import SeedSequence
 from app.errors import InvalidInput, RowShortfall
 from app.generators.machinery import PATIENCE, TableSampler, assemble
 from app.generators.marginals import Marginals
+from app.schema.frames import conform
 from app.schema.parse import parse_schema
 
 
@@ -190,3 +191,30 @@ def test_a_generator_that_forgets_a_column_is_told_so() -> None:
     schema, _ = parse_schema({"fields": [field("x", "number")]})
     with pytest.raises(ValueError, match="No part draws x"):
         assemble(schema, [], lambda pointer, message: None)
+
+
+def test_ids_and_free_text_are_missing_as_often_as_in_the_real_table() -> None:
+    schema, _ = parse_schema(
+        {
+            "fields": [
+                field("empty", "string"),
+                field("note", "string"),
+                field("told", "string", statistics={"missing": 0.1}),
+                field("needed", "string", constraints={"required": True}),
+                field("code", "string", constraints={"unique": True}),
+            ]
+        }
+    )
+    gaps = [None, "seen", "seen", "seen"] * 50
+    codes = [None if number % 2 else f"c{number}" for number in range(200)]
+    cells = {"empty": [None] * 200, "note": gaps, "told": gaps, "needed": gaps, "code": codes}
+    train = conform(pd.DataFrame(cells, dtype=object), schema)
+    made = Marginals(Marginals.Options(fit=True)).fit(
+        schema, train, seed=SeedSequence(1), progress=lambda *_, **__: None, warn=lambda *_: None
+    )
+    missing = made.sample_shard(0, 4000, seed=SeedSequence(11)).isna().mean()
+    assert missing["empty"] == 1
+    assert missing["needed"] == 0
+    # 5 standard errors of a share of one half.
+    wanted = {"note": 0.25, "told": 0.1, "code": 0.5}
+    assert missing[list(wanted)].to_dict() == pytest.approx(wanted, abs=5 * (0.25 / 4000) ** 0.5)
