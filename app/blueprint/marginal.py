@@ -329,7 +329,42 @@ def fitted_marginal(
         )
         return replace(declared_marginal(schema, field, warn), missing=missing)
     marginal = _learn(field, present, min_cell, missing)
-    return _meet(schema, marginal, field.statistics, warn)
+    unmet: list[tuple[str, str]] = []
+    met = _meet(schema, marginal, field.statistics, lambda at, message: unmet.append((at, message)))
+    if not unmet:
+        return met
+    anew = _declared_beyond(schema, marginal)
+    if anew is not None:
+        warn(
+            _at(schema, field, "statistics"),
+            f"What is declared of `{field.name}` lies beyond the values of the reference: it overrules, and "
+            "nothing of the learned shape was kept.",
+        )
+        return anew
+    for at, message in unmet:
+        warn(at, message)
+    return met
+
+
+def _declared_beyond(schema: TableSchema, learned: Marginal) -> Marginal | None:
+    """Return the distribution of what is declared, the learned mean or sd filled in; None if none has it."""
+    field, statistics = learned.field, learned.field.statistics
+    quantiles = _quantiles(statistics)
+    filled = replace(
+        statistics,
+        mean=learned.mean if statistics.mean is None and not quantiles else statistics.mean,
+        sd=learned.sd if statistics.sd is None and len(quantiles) < 2 else statistics.sd,
+    )
+    decimals = field.decimals
+    if field.type == "number" and decimals is None:
+        decimals = round(math.log10(learned.per_unit))
+    unmet: list[str] = []
+    anew = declared_marginal(
+        schema,
+        replace(field, statistics=filled, decimals=decimals),
+        lambda _, message: unmet.append(message),
+    )
+    return None if unmet else replace(anew, field=field, missing=learned.missing)
 
 
 def ticks_per_unit(field: Field, sd: float, largest: float = 0.0) -> int:

@@ -207,6 +207,26 @@ def test_what_is_declared_overrules_what_was_learned() -> None:
     assert learned({"type": "number"}, cells).missing == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize(
+    "statistics", [{"mean": 50, "sd": 3}, {"mean": 50}, {"quantiles": {"0.25": 40, "0.75": 45}}]
+)
+def test_what_is_declared_overrules_where_no_real_value_lies(statistics: dict[str, Any]) -> None:
+    cells = np.random.default_rng(3).normal(100, 9, 400).round(1).tolist() + [None] * 100
+    warnings: list[str] = []
+    field = {"type": "number", "constraints": {"minimum": 0}, "statistics": statistics}
+    marginal = learned(field, cells, lambda pointer, message: warnings.append(message))
+    if "mean" in statistics:
+        assert marginal.mean == pytest.approx(50, abs=0.01)
+        assert marginal.sd == pytest.approx(statistics.get("sd", 9), abs=1)
+    else:
+        assert marginal.quantile(0.25) == pytest.approx(40, abs=0.2)
+        assert marginal.quantile(0.75) == pytest.approx(45, abs=0.2)
+    assert marginal.missing == pytest.approx(0.2)
+    assert marginal.per_unit == 10
+    assert len(warnings) == 1
+    assert "it overrules" in warnings[0]
+
+
 def test_learned_proportions_keep_rare_levels() -> None:
     marginal = learned({"type": "string", "categories": ["a", "b", "c"]}, ["a"] * 97 + ["b"] * 3)
     assert marginal.weights.tolist() == [0.97, 0.03, 0.0]
