@@ -14,8 +14,8 @@ def test_jobs_run_on_an_s3_store(tmp_path: Path, broker: Broker) -> None:
     host, port = server.get_host_and_port()
     region = {"region_name": "eu-west-1"}
     options = {"endpoint_url": f"http://{host}:{port}", "key": "k", "secret": "s", "client_kwargs": region}
-    s3fs.S3FileSystem(**options).makedirs("bucket")
-    url, told = SecretStr("s3://bucket/synthward"), SecretStr(json.dumps(options))
+    s3fs.S3FileSystem(**options).makedirs("jobs-bucket")  # the fake store is shared by a whole process
+    url, told = SecretStr("s3://jobs-bucket/synthward"), SecretStr(json.dumps(options))
     house = House(tmp_path, broker, artifacts_url=url, artifacts_options=told)
     house.start()
     try:

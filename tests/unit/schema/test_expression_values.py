@@ -341,7 +341,8 @@ def test_rounding_is_pythons_rounding(value, decimals):
 
 
 @pytest.mark.parametrize(
-    ("value", "decimals"), [(1.15, 1), (2.675, 2), (0.285, 2), (2.5, 0), (0.5, 0), (1e300, 3)]
+    ("value", "decimals"),
+    [(450359962737.15625, 4), (1.15, 1), (2.675, 2), (0.285, 2), (2.5, 0), (0.5, 0), (1e300, 3)],
 )
 def test_rounding_near_a_half_is_pythons_rounding(value, decimals):
     assert round_half_even(np.array([value]), decimals)[0] == round(value, decimals)
