@@ -265,6 +265,8 @@ def declared_marginal(schema: TableSchema, field: Field, warn: Warn) -> Marginal
         Called as `warn(pointer, message)`, the pointer into the schema's document, where something is
         undeclared and a default was taken, or cannot be met.
     """
+    if missing_share(field, 0.0) == 1:
+        warn = _silent  # nothing of it will be seen
     if field.levels is not None:
         shares, missing = _declared_proportions(schema, field, warn), missing_share(field, 0.0)
         return replace(_levels(schema, field, shares, missing), firm=_is_firm(field))
@@ -287,7 +289,9 @@ def declared_marginal(schema: TableSchema, field: Field, warn: Warn) -> Marginal
     per_unit = ticks_per_unit(field, guess.sd, abs(guess.mean) + 4096 * guess.sd)
     first, last, weights = guess.bins(lower, upper, per_unit, _landmarks(statistics))
     marginal = Marginal(field, first, last, weights, 1, per_unit, missing_share(field, 0.0), _is_firm(field))
-    return _meet(schema, marginal, statistics, warn)
+    met = _meet(schema, marginal, statistics, warn)
+    guess.tell(schema, met, warn)
+    return met
 
 
 def fitted_marginal(
@@ -396,6 +400,8 @@ class _Guess:
     family: str
     mean: float
     sd: float
+    taken: tuple[str, ...] = ()
+    """What nobody declared and was taken by default: "mean", "sd", or all "statistics"."""
 
     @classmethod
     def of(
@@ -414,6 +420,7 @@ class _Guess:
         if statistics.mean is None and statistics.sd is None and not quantiles:
             return cls._undeclared(schema, field, family, lower, upper, warn)
         mean, sd = statistics.mean, statistics.sd or None
+        taken: tuple[str, ...] = ()
         if sd is None and len(quantiles) > 1:
             (p_low, q_low), (p_high, q_high) = quantiles[0], quantiles[-1]
             sd = max((q_high - q_low) / (_normal_quantile(p_high) - _normal_quantile(p_low)), 1e-9)
@@ -427,18 +434,31 @@ class _Guess:
         if sd is None:
             assert centre is not None
             sd = _default_sd(field, centre, lower, upper)
-            warn(
-                _at(schema, field, "statistics"),
-                f"No sd of `{field.name}` is declared: {sd:.4g} was taken. Declare `sd` or quantiles.",
-            )
+            taken = ("sd",)
         if centre is None:
             centre = _default_centre(sd, lower, upper)
-            warn(
-                _at(schema, field, "statistics"),
-                f"No mean of `{field.name}` is declared: {centre:.4g} was taken. Declare `mean` or `median`.",
-            )
-        guess = cls(family or _family(statistics, centre, sd, lower, upper), centre, sd)
+            taken = (*taken, "mean")
+        guess = cls(family or _family(statistics, centre, sd, lower, upper), centre, sd, taken)
         return guess._possible(schema, field, lower, upper, warn)
+
+    def tell(self, schema: TableSchema, marginal: Marginal, warn: Warn) -> None:
+        """Say what was taken by default, in figures of what is delivered."""
+        field, at = marginal.field, _at(schema, marginal.field, "statistics")
+        sd, mean = f"{marginal.sd:.4g}", _spoken(field, marginal.mean)
+        if "sd" in self.taken:
+            warn(at, f"No sd of `{field.name}` is declared: {sd} was taken. Declare `sd` or quantiles.")
+        if "mean" in self.taken:
+            warn(at, f"No mean of `{field.name}` is declared: {mean} was taken. Declare `mean` or `median`.")
+        if "statistics" in self.taken:
+            shape = self.family.replace("_", " ")
+            said = f"the {shape} distribution with mean {mean} and sd {sd}"
+            if field.kind == "temporal" or field.type == "year":
+                first, last = (_spoken(field, end / marginal.per_unit) for end in _ends(marginal))
+                said = f"the {shape} distribution between {first} and {last}"
+            warn(
+                _at(schema, field),
+                f"No statistics of `{field.name}` are declared: {said} was taken. Declare `statistics`.",
+            )
 
     def _possible(
         self, schema: TableSchema, field: Field, lower: float | None, upper: float | None, warn: Warn
@@ -451,8 +471,8 @@ class _Guess:
             return self
         warn(
             _at(schema, field, "statistics", "distribution"),
-            f"The distribution `{self.family}` has no values around {self.mean:.4g}: a normal one was taken. "
-            "Correct the distribution, the mean or the bounds.",
+            f"The distribution `{self.family}` has no values around {_spoken(field, self.mean)}: "
+            "a normal one was taken. Correct the distribution, the mean or the bounds.",
         )
         return replace(self, family="normal")
 
@@ -476,10 +496,9 @@ class _Guess:
             return cls(family or "normal", mean, sd)
         if field.kind == "temporal" or field.type == "year":
             low, high = _default_span(field, lower, upper)
-            guess, said = cls(family or "uniform", (low + high) / 2, (high - low) / math.sqrt(12)), "uniform"
+            guess = cls(family or "uniform", (low + high) / 2, (high - low) / math.sqrt(12))
         elif lower is not None and upper is not None:
             guess = cls(family or "normal", (lower + upper) / 2, (upper - lower) / 6)
-            said = f"a bell with mean {guess.mean:.4g} and sd {guess.sd:.4g}"
         elif lower is not None or upper is not None:
             bound = lower if lower is not None else upper
             assert bound is not None
@@ -487,16 +506,11 @@ class _Guess:
             guess = cls(
                 family or "normal", bound + (2 * spread if lower is not None else -2 * spread), spread
             )
-            said = f"a bell with mean {guess.mean:.4g} and sd {guess.sd:.4g}, cut at its bound"
         elif family in (*POSITIVE, "beta"):
             guess = cls(family, *((0.5, 0.2) if family == "beta" else (1.0, 1.0)))
-            said = f"mean {guess.mean:.4g} and sd {guess.sd:.4g}"
         else:
-            guess, said = cls(family or "normal", 0.0, 1.0), "a standard normal distribution"
-        warn(
-            _at(schema, field),
-            f"No statistics of `{field.name}` are declared: {said} was taken. Declare `statistics`.",
-        )
+            guess = cls(family or "normal", 0.0, 1.0)
+        guess = replace(guess, taken=("statistics",))
         return guess._possible(schema, field, lower, upper, warn)
 
     def bins(
@@ -617,7 +631,8 @@ def _meet(schema: TableSchema, marginal: Marginal, statistics: Statistics, warn:
         if tilted is not None:
             dropped = sorted(set(wanted) - names)
             if dropped:
-                achieved = " and ".join(f"{name} {getattr(tilted, name):.4g}" for name in dropped)
+                figures = {"mean": _spoken(field, tilted.mean), "sd": f"{tilted.sd:.4g}"}
+                achieved = " and ".join(f"{name} {figures[name]}" for name in dropped)
                 warn(
                     _at(schema, field, "statistics"),
                     f"The declared {' and '.join(dropped)} of `{field.name}` cannot hold together with its "
@@ -960,6 +975,19 @@ def _normal_quantile(p: float) -> float:
     from statistics import NormalDist
 
     return NormalDist().inv_cdf(p)
+
+
+def _spoken(field: Field, number: float) -> str:
+    """Write a number of the field's numeric scale as a person would: dates as dates."""
+    if field.type in ("date", "datetime"):
+        return (EPOCH + dt.timedelta(days=math.floor(number + 1e-9))).isoformat()
+    if field.type == "time":
+        return str(dt.timedelta(seconds=math.floor(number + 1e-6))).zfill(8)
+    return f"{number:.0f}" if field.type == "year" else f"{number:.4g}"
+
+
+def _ends(marginal: Marginal) -> tuple[int, int]:
+    return int(marginal.first[0]), int(marginal.last[-1])
 
 
 def _at(schema: TableSchema, field: Field, *parts: str) -> str:

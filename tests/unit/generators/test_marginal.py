@@ -227,6 +227,38 @@ def test_what_is_declared_overrules_where_no_real_value_lies(statistics: dict[st
     assert "it overrules" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        (numeric("integer", None, None, mean=9, distribution="poisson"), "sd of `x` is declared: 3 was"),
+        (numeric("number", None, None, mean=5, distribution="exponential"), "sd of `x` is declared: 5 was"),
+        (numeric("integer", 0, 1, mean=0.3), "sd of `x` is declared: 0.4583 was"),
+        (
+            numeric("number", 0, 12, distribution="uniform"),
+            "the uniform distribution with mean 6 and sd 3.46",
+        ),
+        (numeric("number", 0, 10), "the normal distribution with mean 5 and sd 1.66"),
+        (
+            numeric("date", "2020-01-01", "2020-12-31"),
+            "uniform distribution between 2020-01-01 and 2020-12-31",
+        ),
+        (numeric("date", None, None, sd=10), "No mean of `x` is declared: 1970-01-01 was taken"),
+        ({"type": "time"}, "the uniform distribution between 00:00:00 and 23:59:59 was"),
+    ],
+)
+def test_a_default_is_told_in_figures_of_what_is_delivered(field: dict[str, Any], said: str) -> None:
+    warnings: list[str] = []
+    declared(field, lambda pointer, message: warnings.append(message))
+    assert len(warnings) == 1
+    assert said in warnings[0]
+
+
+def test_nothing_is_said_of_the_shape_of_a_column_that_stays_empty() -> None:
+    warnings: list[str] = []
+    declared({"type": "number", "statistics": {"missing": 1}}, lambda _, message: warnings.append(message))
+    assert not warnings
+
+
 def test_learned_proportions_keep_rare_levels() -> None:
     marginal = learned({"type": "string", "categories": ["a", "b", "c"]}, ["a"] * 97 + ["b"] * 3)
     assert marginal.weights.tolist() == [0.97, 0.03, 0.0]
