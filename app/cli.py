@@ -26,6 +26,7 @@ _PLAIN_OPTIONS = frozenset({"endpoint_url", "region_name", "use_ssl", "anon"})
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status."""
     parsed = _parser().parse_args(arguments)
+    os.umask(0o077)  # database, real tables and artifacts are the service's own, whoever else has an account
     status: int = parsed.run(parsed)
     return status
 

@@ -41,7 +41,7 @@ class DataFolder:
     """The folder of one service: database, artifacts, and a lock that says where the broker's socket lies."""
 
     def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)  # real tables lie in it
         self.path = path.absolute()
         self._lock = os.open(self.path / "serve.lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:

@@ -12,6 +12,7 @@ from app.migrate import upgrade
         ("postgresql+psycopg://sw:hush@db:5432/sw", "postgresql+psycopg://sw:********@db:5432/sw"),
         ("redis://:hush@broker/0", "redis://:********@broker/0"),
         ("redis://:hu@sh@broker/0", "redis://:********@broker/0"),
+        ("postgresql+psycopg://sw:hu/sh@db/sw", "postgresql+psycopg://sw:********@db/sw"),
         ("s3://bucket/prefix", "s3://bucket/prefix"),
         (
             "postgresql://db/x?user=a&password=hush&sslmode=require",

@@ -152,6 +152,16 @@ def test_the_first_start_prints_one_key_once_and_it_opens_the_service(serve: Any
     assert second.ask("GET", "/v1/jobs", Authorization=f"Bearer {key}")[0] == 200
 
 
+def test_nobody_else_on_the_machine_can_read_the_data_folder(serve: Any, tmp_path: Path) -> None:
+    service = serve("--no-auth").ready()
+    body = {"schema": SCHEMA, "generator": "marginals", "rows": 3}
+    status, job = service.ask("POST", "/v1/jobs", body, Prefer="wait=20")
+    assert (status, job["status"]) == (200, "succeeded")
+    found = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
+    assert any("artifacts" in path.parts and path.is_file() for path in found)
+    assert [path for path in found if path.stat().st_mode & 0o077] == []
+
+
 def test_no_auth_needs_a_loopback_host(serve: Any) -> None:
     service = serve("--no-auth", "--host", "0.0.0.0")
     assert service.process.wait(10) == 2
