@@ -19,6 +19,9 @@ _WORDS = {
     "string_type": "This must be a text in quotes.",
     "dict_type": "This must be a JSON object.",
     "model_type": "This must be a JSON object.",
+    "int_parsing": "This must be an integer.",
+    "bool_parsing": "This must be true or false.",
+    "float_parsing": "This must be a number.",
     "list_type": "This must be a JSON array.",
     "tuple_type": "This must be a JSON array.",
     "finite_number": "This must be a finite number.",
@@ -29,7 +32,8 @@ def _message(error: Mapping[str, Any] | ErrorDetails) -> str:
     words = _WORDS.get(error["type"])
     if words is not None:
         return words
-    text: str = error["msg"].removeprefix("Value error, ").replace("Input should be", "This must be")
+    text: str = error["msg"].removeprefix("Value error, ")
+    text = text.replace("Input should be", "This must be").replace("String should have", "This must have")
     return text if text.endswith(".") else text + "."
 
 

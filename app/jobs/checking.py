@@ -129,6 +129,14 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
                 f"The generator '{generator.name}' needs a real table: upload one, and name it here.",
             )
         )
+    if getattr(options, "fit", False) and not document.get("reference_id"):
+        # To give rows of mere defaults would look as if something had been learned.
+        faults.append(
+            Fault(
+                "/generator/options/fit",
+                "There is no real table to learn from: name one in `reference_id`, or leave `fit` out.",
+            )
+        )
     if schema is not None:
         rows = document.get("rows")
         if type(rows) is int and rows > 0:

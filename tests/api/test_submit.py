@@ -93,6 +93,21 @@ def test_one_answer_names_every_fault_and_nothing_is_queued(service: Service, me
     assert count(service, me.owner) == 0
 
 
+def test_to_fit_without_a_real_table_is_refused(me: Caller) -> None:
+    generator = {"name": "marginals", "options": {"fit": True}}
+    answer = me.post({**BODY, "generator": generator})
+    assert pointers(answer) == ["/generator/options/fit"]
+    assert "reference_id" in answer.json()["errors"][0]["message"]
+
+
+def test_what_is_no_boolean_is_told_in_plain_words(me: Caller) -> None:
+    generator = {"name": "marginals", "options": {"fit": "ja"}}
+    answer = me.post({**BODY, "generator": generator})
+    assert answer.json()["errors"] == [
+        {"pointer": "/generator/options/fit", "message": "This must be true or false."}
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "pointer"),
     [
