@@ -362,7 +362,8 @@ def _header(source: Path, dialect: Dialect, limits: Limits, trust_header: bool) 
             )
         elif len(name) > 200 or not name.isprintable():
             faults.append(
-                f"Line {line}, column {number}: a column's name has at most 200 printable characters."
+                f"Line {line}, column {number}: a column's name has at most 200 printable characters. "
+                "Shorten it, and take out line breaks and tabs."
             )
         seen.setdefault(name, number)
     if not trust_header and not faults:
@@ -444,6 +445,11 @@ def _to_strings(source: Path, scratch: Path, dialect: Dialect, names: list[str],
     except pa.ArrowInvalid:
         # Arrow's message quotes the row; look again by ourselves.
         _refuse_ragged(source, dialect, len(names))
+        if sum(1 for _, record in _records(source, dialect) if record) < 2:
+            raise unreadable(
+                "The file has a header line and no rows. Send at least one row (curl: mind the @ in "
+                "`-F file=@table.csv`)."
+            ) from None
         raise unreadable(
             f"A line is longer than {_ARROW_BLOCK // (1 << 20)} MiB or a quoted cell is never closed."
         ) from None
