@@ -99,7 +99,7 @@ def _candidates(
         grid = np.indices([marginal.cells for marginal in marginals]).reshape(len(marginals), -1)
         columns = {m.field.name: m.column_of(codes) for m, codes in zip(marginals, grid, strict=True)}
         base = np.prod([m.cell_shares()[codes] for m, codes in zip(marginals, grid, strict=True)], axis=0)
-        return component.completed(columns), list(grid), base
+        return component.completed(columns, grid.shape[1]), list(grid), base
     frame = component.pilot(PILOT)
     return (
         frame,

@@ -144,15 +144,15 @@ class Component:
                 raise RowShortfall(SHARD_ROWS, 0, _few_numbers(numbered))
             numbers = np.arange(drawn, drawn + size, dtype="uint64") + np.uint64(shard * most)
             columns |= _write(numbered, numbers, seed, stream(seed, shard, self.place, block, 1))
-        return self.completed(columns)
+        return self.completed(columns, size)
 
-    def completed(self, columns: Mapping[str, Any]) -> pd.DataFrame:
-        """Compute formulas and empty fields where they do not apply."""
+    def completed(self, columns: Mapping[str, Any], size: int) -> pd.DataFrame:
+        """Compute formulas and empty fields where they do not apply; a formula may read no column at all."""
         import pandas as pd
 
         from app.schema.evaluate import formula_column
 
-        frame = pd.DataFrame(columns, copy=False)
+        frame = pd.DataFrame(columns, index=pd.RangeIndex(size), copy=False)
         for field in self.steps:
             if field.formula is not None:
                 frame[field.name] = formula_column(field, frame)
@@ -444,6 +444,7 @@ def _groups(schema: TableSchema, together: list[tuple[str, ...]]) -> list[set[st
         name for names in together if len(names) > 1 for name in names
     }
     free = {name for group in groups if not group & bound for name in group}
+    free |= known.difference(*groups)  # formulas that read nothing
     tied = sorted(
         (group for group in groups if group & bound), key=lambda group: min(map(schema.index, group))
     )
@@ -452,7 +453,7 @@ def _groups(schema: TableSchema, together: list[tuple[str, ...]]) -> list[set[st
 
 def _in_order(schema: TableSchema) -> list[Field]:
     """Order the fields with a formula or `relevant` so that each comes after what it reads."""
-    waiting = [field for field in schema.fields if _needs(field)]
+    waiting = [field for field in schema.fields if _needs(field) or field.formula is not None]
     ordered: list[Field] = []
     while waiting:
         pending = {field.name for field in waiting}

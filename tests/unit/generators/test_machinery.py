@@ -218,3 +218,17 @@ def test_ids_and_free_text_are_missing_as_often_as_in_the_real_table() -> None:
     # 5 standard errors of a share of one half.
     wanted = {"note": 0.25, "told": 0.1, "code": 0.5}
     assert missing[list(wanted)].to_dict() == pytest.approx(wanted, abs=5 * (0.25 / 4000) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [field("a", "integer"), field("b", "integer", formula="1 + 1")],
+        [field("b", "integer", formula="2")],
+        [field("c", "integer", formula="b * 3"), field("b", "integer", formula="2")],
+    ],
+)
+def test_a_formula_that_reads_no_field_is_the_same_in_every_row(fields: list[dict[str, Any]]) -> None:
+    table = rows({"fields": fields}, 20_000)
+    assert list(table) == [item["name"] for item in fields]
+    assert table["b"].tolist() == [2] * 20_000
