@@ -68,11 +68,12 @@ def main() -> int:
 
 
 HAND = """
-  export KEY=sw_…   # the key that `make serve` printed
-  curl -sH "Authorization: Bearer $KEY" -F file=@examples/brain_cancer.csv http://127.0.0.1:8000/v1/datasets
-  curl -sH "Authorization: Bearer $KEY" -H 'Prefer: wait=20' --json '{"reference_id": "ds_…", "rows": 1000,
-       "generator": {"name": "marginals", "options": {"fit": true}}}' http://127.0.0.1:8000/v1/jobs
-  curl -sH "Authorization: Bearer $KEY" -OJ 'http://127.0.0.1:8000/v1/jobs/job_…/data?format=csv'
+  auth="Authorization: Bearer sw_…"   # the key that `make serve` printed
+  at=http://127.0.0.1:8000/v1
+  curl -sH "$auth" -F file=@examples/brain_cancer.csv $at/datasets
+  curl -sH "$auth" -H 'Content-Type: application/json' -H 'Prefer: wait=20' $at/jobs -d '{"rows": 1000,
+       "reference_id": "ds_…", "generator": {"name": "marginals", "options": {"fit": true}}}'
+  curl -sH "$auth" -OJ "$at/jobs/job_…/data?format=csv"
 
 Every route, with examples that run: http://127.0.0.1:8000/docs
 """
