@@ -143,6 +143,7 @@ def judge(
         seed=job["seed"],
         conformance=seen.conformance,
         matches=seen.matches,
+        depth=evaluation["depth"],
     )
     made = job["rows"] * job["replicates"]
     report = evaluate(

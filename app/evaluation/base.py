@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from app.schema.check import Conformance
 
 Dimension = Literal["conformance", "fidelity", "utility", "privacy"]
+Depth = Literal["core", "full"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class Tables:
     seed: int = 0
     conformance: Conformance | None = None
     matches: MatchTally | None = None
+    depth: Depth = "core"
 
 
 @runtime_checkable
@@ -109,7 +111,9 @@ class Metric(Protocol):
     -----
     `bounds` are the least and the greatest value it can take; the better one is the ideal, which a real
     table need not reach: the yardstick is the score's baseline. `needs` names what must be there beside
-    the synthetic rows: fields of Tables that may be None.
+    the synthetic rows: fields of Tables that may be None. `depth` is the depth from which on it is measured
+    ("core" always is). `measured_from` is the promise of a size: with at least so many rows of "train",
+    "holdout" and "synthetic" the figure is measured, whatever else the tables hold that it can use.
     """
 
     name: ClassVar[str]
@@ -118,6 +122,8 @@ class Metric(Protocol):
     higher_is_better: ClassVar[bool]
     bounds: ClassVar[tuple[float, float]]
     needs: ClassVar[frozenset[str]]
+    depth: ClassVar[Depth]
+    measured_from: ClassVar[Mapping[str, int]]
 
     def measure(self, tables: Tables) -> Score | NotMeasured:
         """Measure. Called only where everything in `needs` is there, and some synthetic row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from app.errors import pointer
 from app.evaluation import estimates
-from app.evaluation.base import Dimension, NotMeasured, Score, Tables
+from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
 from app.evaluation.columns import (
     Floats,
     applies,
@@ -254,6 +254,8 @@ class DeclaredStatistics:
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[frozenset[str]] = frozenset()
+    depth: ClassVar[Depth] = "core"
+    measured_from: ClassVar[Mapping[str, int]] = {"synthetic": 1}
 
     def measure(self, tables: Tables) -> Score | NotMeasured:
         """Measure; `details["table"]` holds every Statement, furthest first, `formulas` their sources."""
@@ -295,6 +297,8 @@ class Adherence:
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[frozenset[str]] = frozenset({"conformance"})
+    depth: ClassVar[Depth] = "core"
+    measured_from: ClassVar[Mapping[str, int]] = {"synthetic": 1}
 
     def measure(self, tables: Tables) -> Score | NotMeasured:
         """Read the tally of the check stage; `details["table"]` holds every constraint, rule and formula."""

@@ -7,13 +7,14 @@ how many are missing stands in the report's table of columns.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from app.evaluation.base import Dimension, NotMeasured, Score, Tables
+from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
 from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled
 from app.schema.table import Field, Kind
 
@@ -63,6 +64,8 @@ class _PerColumn(ABC):
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[frozenset[str]] = frozenset({"train"})
+    depth: ClassVar[Depth] = "core"
+    measured_from: ClassVar[Mapping[str, int]] = {"train": 1, "synthetic": 1}
     kinds: ClassVar[frozenset[Kind]]
     columns: ClassVar[str]
 

@@ -8,13 +8,14 @@ field's decimals, dates to their own unit, two missing values counting as equal.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from app.evaluation.base import Dimension, MatchTally, NotMeasured, Score, Tables
+from app.evaluation.base import Depth, Dimension, MatchTally, NotMeasured, Score, Tables
 from app.evaluation.columns import codes, numbers, pooled
 from app.schema.table import Field, TableSchema
 
@@ -115,6 +116,8 @@ class IdenticalMatchShare:
     higher_is_better: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[frozenset[str]] = frozenset({"train"})
+    depth: ClassVar[Depth] = "core"
+    measured_from: ClassVar[Mapping[str, int]] = {"train": 1, "synthetic": 1}
 
     def measure(self, tables: Tables) -> Score | NotMeasured:
         """Measure; `tables.matches`, where given, counts all rows that were made instead of a sample."""
@@ -165,6 +168,8 @@ class RepeatedRowShare:
     higher_is_better: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[frozenset[str]] = frozenset()
+    depth: ClassVar[Depth] = "core"
+    measured_from: ClassVar[Mapping[str, int]] = {"synthetic": 1}
 
     def measure(self, tables: Tables) -> Score | NotMeasured:
         """Measure in the first rows, as many as the train part has: repeats grow with the number of rows."""

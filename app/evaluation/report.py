@@ -147,6 +147,8 @@ def run(metric: Metric, tables: Tables) -> MetricResult:
 
 
 def _what_is_missing(metric: Metric, tables: Tables) -> str:
+    if metric.depth == "full" and tables.depth == "core":
+        return "it belongs to depth full; post the job with evaluation.depth full"
     for need in sorted(metric.needs):
         if getattr(tables, need) is None:
             return MISSING_NEEDS.get(need, f"{need} was not given")

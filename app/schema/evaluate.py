@@ -383,8 +383,8 @@ def _rounded(values: Values, decimals: int) -> Values:
         flat[ties] = better
         rounded = flat.reshape(np.shape(rounded))
     result = np.atleast_1d(np.asarray(rounded / scale)).copy()
-    # From 2**51 on the product has no halves left to look at: whole numbers (2**52 and more) stay as they are,
-    # and the few below are rounded one by one.
+    # From 2**51 on the product has no halves left to look at: whole numbers (2**52 and more) stay as they
+    # are, and the few below are rounded one by one.
     given, large = np.atleast_1d(values), ~(np.abs(np.atleast_1d(scaled)) < 2.0**51)
     result[large] = given[large]
     for place in np.flatnonzero(large & (np.abs(given) < 2.0**52)):

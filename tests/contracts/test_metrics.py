@@ -124,6 +124,8 @@ def test_direction_and_bounds_agree_with_the_ideal(metric: Metric) -> None:
     assert isinstance(metric, Metric)
     assert metric.dimension in ("conformance", "fidelity", "utility", "privacy")
     assert metric.needs <= {"train", "holdout", "target", "conformance"}
+    assert metric.depth in ("core", "full")
+    assert set(metric.measured_from) <= {"train", "holdout", "synthetic"}
     low, high = metric.bounds
     assert low < high
     assert PROMISES[metric.name].ideal == (high if metric.higher_is_better else low)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from jsonschema import Draft202012Validator
 
-from app.evaluation.base import Dimension, MatchTally, NotMeasured, Score, Tables
+from app.evaluation.base import Depth, Dimension, MatchTally, NotMeasured, Score, Tables
 from app.evaluation.document import SCHEMA_FILE, JobFacts, ReferenceFacts, ReportDocument, report_schema
 from app.evaluation.html import render_page
 from app.evaluation.report import evaluate, release_decision
@@ -54,6 +55,8 @@ class Failing:
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[frozenset[str]] = frozenset()
+    depth: ClassVar[Depth] = "core"
+    measured_from: ClassVar[Mapping[str, int]] = {"synthetic": 1}
 
     def measure(self, tables: Tables) -> Score | NotMeasured:
         raise KeyError("Ada Lovelace, 1815-12-10")
