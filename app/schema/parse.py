@@ -50,6 +50,7 @@ MAX_NAME_LENGTH = 255
 MAX_NESTING = 32
 MAX_RULES = 1000
 MAX_STATEMENTS = 20_000
+MAX_TEXT_LENGTH = 1000  # of what may stand in every row: a level of 4 MB would make a terabyte of a million
 """Associations, or conditionals: a request is judged while its sender waits."""
 ROUNDING = 0.005
 """Proportions are published to two or three decimals: each level may be off by this much."""
@@ -276,8 +277,13 @@ class _Reading:
         values: list[str] = []
         for position, item in enumerate(raw):
             text = item.get("value") if isinstance(item, Mapping) else item
-            if isinstance(text, str):
+            if isinstance(text, str) and len(text) <= MAX_TEXT_LENGTH:
                 values.append(text)
+            elif isinstance(text, str):
+                self.fault(
+                    pointer("missingValues", position),
+                    f"a missing value has at most {MAX_TEXT_LENGTH} characters",
+                )
             else:
                 self.fault(
                     pointer("missingValues", position),
@@ -474,6 +480,10 @@ class _Reading:
             level = self._value(given, f"{at}/{position}", typed)
             if level is None:
                 sound = False
+            elif isinstance(level, str) and len(level) > MAX_TEXT_LENGTH:
+                self.fault(
+                    f"{at}/{position}", f"a level has at most {MAX_TEXT_LENGTH} characters; use a code for it"
+                )
             elif level in levels:
                 self.fault(f"{at}/{position}", f"{show(level)} is listed twice; list each value once")
             elif _lexical(given) in missing_values:
@@ -537,8 +547,9 @@ class _Reading:
         given = raw.get(key)
         if given is None:
             return None
-        if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= 1_000_000:
-            self.fault(f"{at}/{key}", "this is a number of characters, a whole number from 0 to 1000000")
+        most = MAX_TEXT_LENGTH if key == "minLength" else 1_000_000
+        if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= most:
+            self.fault(f"{at}/{key}", f"this is a number of characters, a whole number from 0 to {most}")
             return None
         return given
 

@@ -470,3 +470,18 @@ def test_many_unknown_names_do_not_hold_up_the_reading():
     start = time.perf_counter()
     assert len(faults_of({"fields": [stats(SEX | {"categories": levels}, proportions=proportions)]})) == 5000
     assert time.perf_counter() - start < 5  # a search for the nearest level takes minutes
+
+
+def test_what_may_stand_in_every_row_is_short() -> None:
+    document = {
+        "fields": [
+            {"name": "a", "type": "string", "categories": ["x", "y" * 1001]},
+            {"name": "b", "type": "string", "constraints": {"minLength": 1001, "maxLength": 100_000}},
+        ],
+        "missingValues": ["", "z" * 1001],
+    }
+    assert [fault.pointer for fault in faults_of(document)] == [
+        "/missingValues/1",
+        "/fields/0/categories/1",
+        "/fields/1/constraints/minLength",
+    ]
