@@ -8,6 +8,7 @@ import http.client
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -121,6 +122,22 @@ def answers(host: str, port: int) -> bool:
         connection.close()
 
 
+def why_not_to_be_had(host: str, port: int) -> str | None:
+    """Return why the address cannot be listened on; None where it can.
+
+    Asked before anything is started: another service on the port would answer in our place.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As the API itself does: connections of an earlier start that linger are no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
 def main() -> int:
     """Run until asked to stop."""
     parsed = _arguments()
@@ -131,6 +148,14 @@ def main() -> int:
             f"Another `synthward serve` runs on {parsed.data_dir}; stop it, or name another --data-dir.",
             sys.stderr,
         )
+        return 2
+    hindrance = why_not_to_be_had(parsed.host, parsed.port)
+    if hindrance is not None:
+        _say(
+            f"{parsed.host}:{parsed.port} cannot be listened on ({hindrance}); name another --port.",
+            sys.stderr,
+        )
+        folder.close()
         return 2
     settings = settings_for(folder, no_auth=parsed.no_auth)
     log.configure(settings.log_level)

@@ -138,6 +138,24 @@ def test_a_second_serve_on_the_folder_is_refused(serve: Any) -> None:
     assert _answers(first)
 
 
+def test_a_port_that_is_taken_is_said_at_once(serve: Any, tmp_path: Path) -> None:
+    taken = serve("--no-auth").ready().port
+    command = [
+        sys.executable,
+        "-m",
+        "app.cli",
+        "serve",
+        "--port",
+        str(taken),
+        "--data-dir",
+        str(tmp_path / "b"),
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=ROOT)
+    assert ended.returncode == 2
+    assert f"127.0.0.1:{taken} cannot be listened on" in ended.stderr
+    assert ended.stdout == ""
+
+
 def test_the_first_start_prints_one_key_once_and_it_opens_the_service(serve: Any) -> None:
     first = serve().ready()
     assert wait_for(lambda: "API key" in first.said.read_text(), 2)
