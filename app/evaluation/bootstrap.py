@@ -1,0 +1,183 @@
+"""Resampling and intervals that the metrics share: bootstrap draws, intervals from them, and the AUROC's own.
+
+Randomness comes in as a generator; nothing here makes one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from app.evaluation.columns import Codes, Floats
+
+Z95 = NormalDist().inv_cdf(0.975)
+
+
+def resample(rng: np.random.Generator, n: int, persons: Codes | None = None) -> Codes:
+    """Draw rows with replacement.
+
+    Parameters
+    ----------
+    rng : Generator
+    n : int
+        Rows of the table.
+    persons : ndarray of int64, shape (n,), optional
+        Codes 0 … k−1 of who a row belongs to (see `person_codes`): then persons are drawn, each with all
+        rows, for the rows of one person are no independent evidence.
+
+    Returns
+    -------
+    ndarray of int64
+        Positions: n of them, or as many as the drawn persons have rows.
+    """
+    if persons is None:
+        return rng.integers(0, n, n)
+    order = np.argsort(persons, kind="stable")
+    sizes = np.bincount(persons)
+    starts = np.cumsum(sizes) - sizes
+    drawn = rng.integers(0, len(sizes), len(sizes))
+    lengths = sizes[drawn]
+    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    rows: Codes = order[np.repeat(starts[drawn], lengths) + within]
+    return rows
+
+
+def person_codes(column: pd.Series) -> Codes:
+    """Return who a row belongs to as codes 0 … k−1; each missing name is a person of its own."""
+    found, known = pd.factorize(column, use_na_sentinel=True)
+    result = found.astype(np.int64)
+    absent = result < 0
+    result[absent] = len(known) + np.arange(int(absent.sum()))
+    return result
+
+
+def bootstrap(
+    statistic: Callable[..., Any],
+    sizes: Sequence[int],
+    rng: np.random.Generator,
+    *,
+    times: int = 200,
+    persons: Sequence[Codes | None] | None = None,
+) -> Floats:
+    """Recompute a statistic on resampled rows of one or more independent samples.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes one array of row positions for each sample and gives a number, or an array of one shape.
+    sizes : sequence of int
+        Rows of each sample, at least one each.
+    times : int
+        Number of draws.
+    persons : sequence, optional
+        For each sample None or person codes (see `resample`).
+
+    Returns
+    -------
+    ndarray of float64, shape (times, …)
+        NaN where the statistic had no value in a draw.
+    """
+    whose = persons or [None] * len(sizes)
+    draws = [
+        statistic(*(resample(rng, size, who) for size, who in zip(sizes, whose, strict=True)))
+        for _ in range(times)
+    ]
+    return np.asarray(draws, dtype=np.float64)
+
+
+def percentile_interval(draws: Floats) -> tuple[float, float] | None:
+    """Return the central 95 % of finite `draws`, shape (times,); None where fewer than 20 are finite."""
+    finite = draws[np.isfinite(draws)]
+    if len(finite) < 20:
+        return None
+    low, high = np.quantile(finite, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def normal_interval(
+    value: float, draws: Floats, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float] | None:
+    """Return value ± 1.96 standard deviations of `draws`, within `bounds`.
+
+    For statistics that resampling shifts (a correlation ratio, a distance: ties make every draw look more
+    strongly tied than the sample): the spread of the draws is right where their centre is not. None where
+    fewer than 20 draws are finite.
+    """
+    finite = draws[np.isfinite(draws)]
+    if len(finite) < 20:
+        return None
+    return around(value, float(finite.std(ddof=1)), bounds)
+
+
+def around(
+    value: float, error: float, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float]:
+    """Return value ± 1.96 standard errors, within `bounds`."""
+    return max(value - Z95 * error, bounds[0]), min(value + Z95 * error, bounds[1])
+
+
+def auroc(scores: Floats, positive: Any) -> float:
+    """Return the area under the ROC curve: the share of pairs in the right order, ties half (Mann–Whitney).
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (n,)
+    positive : ndarray of bool, shape (n,)
+        Both kinds must occur; NaN is returned otherwise.
+    """
+    truth = np.asarray(positive, dtype=np.bool_)
+    n, m = int(truth.sum()), int((~truth).sum())
+    if n == 0 or m == 0:
+        return math.nan
+    ranks = mid_ranks(scores)
+    return (float(ranks[truth].sum()) - n * (n + 1) / 2) / (n * m)
+
+
+def auroc_error(scores: Floats, positive: Any) -> float:
+    """Return the standard error of `auroc` (DeLong, DeLong & Clarke-Pearson 1988).
+
+    NaN where there are fewer than 2 of a kind. It is 0 where the two are separated perfectly: there take
+    `auroc_interval`, which does not believe it.
+    """
+    truth = np.asarray(positive, dtype=np.bool_)
+    n, m = int(truth.sum()), int((~truth).sum())
+    if n < 2 or m < 2:
+        return math.nan
+    ranks = mid_ranks(scores)
+    above = (ranks[truth] - mid_ranks(scores[truth])) / m
+    below = 1 - (ranks[~truth] - mid_ranks(scores[~truth])) / n
+    return math.sqrt(float(above.var(ddof=1)) / n + float(below.var(ddof=1)) / m)
+
+
+def auroc_interval(value: float, error: float, n: int, m: int) -> tuple[float, float]:
+    """Return a 95 % interval of an AUROC on the logit scale, which keeps it within (0, 1).
+
+    Parameters
+    ----------
+    value, error : float
+        From `auroc` and `auroc_error`.
+    n, m : int
+        Numbers of either kind: a value of 0 or 1 is taken half a pair inward, and the error is at least that
+        of one misplaced row, for perfect separation in a sample is no proof of it.
+    """
+    inward = min(max(value, 0.5 / (n * m)), 1 - 0.5 / (n * m))
+    floor = 1 / (2 * min(n, m)) if min(value, 1 - value) < 1 / min(n, m) else 0.0
+    if not error >= floor:
+        error = floor
+    slope = 1 / (inward * (1 - inward))
+    logit = math.log(inward / (1 - inward))
+    # Far out on the logit scale the slope is no guide: beyond ±12 nothing is left but the bound itself.
+    step = min(Z95 * error * slope, 24.0)
+    return 1 / (1 + math.exp(-(logit - step))), 1 / (1 + math.exp(-(logit + step)))
+
+
+def mid_ranks(values: Floats) -> Floats:
+    """Return ranks 1 … n, ties sharing their mean rank."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks
