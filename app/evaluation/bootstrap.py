@@ -155,25 +155,28 @@ def auroc_error(scores: Floats, positive: Any) -> float:
 
 
 def auroc_interval(value: float, error: float, n: int, m: int) -> tuple[float, float]:
-    """Return a 95 % interval of an AUROC on the logit scale, which keeps it within (0, 1).
+    """Return a 95 % interval of an AUROC that stays within [0, 1].
+
+    Wilson's interval of a share, with the number of rows that would give a share the same standard error
+    (Korn & Graubard 1998 do so for shares of clustered samples). It does not believe an error of 0, which
+    perfect separation gives: there the smaller of the two numbers of rows counts.
 
     Parameters
     ----------
     value, error : float
         From `auroc` and `auroc_error`.
     n, m : int
-        Numbers of either kind: a value of 0 or 1 is taken half a pair inward, and the error is at least that
-        of one misplaced row, for perfect separation in a sample is no proof of it.
+        Numbers of rows of either kind, at least 1.
     """
-    inward = min(max(value, 0.5 / (n * m)), 1 - 0.5 / (n * m))
-    floor = 1 / (2 * min(n, m)) if min(value, 1 - value) < 1 / min(n, m) else 0.0
-    if not error >= floor:
-        error = floor
-    slope = 1 / (inward * (1 - inward))
-    logit = math.log(inward / (1 - inward))
-    # Far out on the logit scale the slope is no guide: beyond ±12 nothing is left but the bound itself.
-    step = min(Z95 * error * slope, 24.0)
-    return 1 / (1 + math.exp(-(logit - step))), 1 / (1 + math.exp(-(logit + step)))
+    spread = value * (1 - value)
+    rows = float(min(n, m))
+    if error > 0 and spread > 0:
+        # Near perfect separation the estimated error may be far too small.
+        rows = min(spread / error**2, float(n + m))
+    z2 = Z95 * Z95
+    centre = (value + z2 / (2 * rows)) / (1 + z2 / rows)
+    half = Z95 / (1 + z2 / rows) * math.sqrt(spread / rows + z2 / (4 * rows * rows))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def mid_ranks(values: Floats) -> Floats:

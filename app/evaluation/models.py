@@ -1,7 +1,7 @@
 """Frames as numeric design matrices for linear models and for trees, fitted on real rows alone.
 
-Ids, free text and the column that names the person are left out; dates are days, times are seconds. Whatever
-is learned (means, spreads, which levels are pooled) comes from the frame that the encoding is fitted on, never
+Ids, free text and the column that names the person are left out; dates are days, times are seconds. What is
+learned (means, spreads, which levels are pooled) comes from the frame that the encoding is fitted on, never
 from the rows that are judged with it.
 """
 
@@ -77,7 +77,7 @@ class _Number:
 
 @dataclass(frozen=True, slots=True)
 class _Category:
-    """`places[code]` is the place of a level among `parts`, most frequent first, all pooled ones sharing one."""
+    """`places[code]` is the place of a level among `parts`, most frequent first; pooled ones share one."""
 
     field: Field
     parts: tuple[str, ...]
@@ -92,12 +92,13 @@ class _Category:
 
     def placed(self, frame: pd.DataFrame) -> Codes:
         """Return places, −1 where missing."""
-        places: Codes = np.array((*self.places, -1), dtype=np.int64)
-        return places[codes(self.field, frame[self.field.name])]
+        places = np.array((*self.places, -1), dtype=np.int64)
+        placed: Codes = places[codes(self.field, frame[self.field.name])]
+        return placed
 
     def linear(self, frame: pd.DataFrame) -> Floats:
         wanted = [*range(1, len(self.parts)), *([-1] if self.gaps else [])]
-        return (self.placed(frame)[:, None] == np.array(wanted, dtype=np.int64)).astype(np.float64)
+        return np.equal.outer(self.placed(frame), np.array(wanted, dtype=np.int64)).astype(np.float64)
 
     def trees(self, frame: pd.DataFrame) -> Floats:
         if self.field.ordered:
