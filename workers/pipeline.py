@@ -23,9 +23,9 @@ from app.jobs import leases
 from app.jobs.leases import Artifact, Claim, LeaseLost, Progress, ShardClaim
 from app.problem_objects import problem_of
 from app.queue import CeleryQueue
+from app.scratch import Scratch
 from app.storage import ArtifactStore
 from workers.processes import Stopping
-from workers.scratch import Scratch
 from workers.shards import plan_shards
 from workers.slot import Child, ChildDied, Slot
 

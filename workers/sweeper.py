@@ -18,9 +18,9 @@ from app.errors import SynthwardError
 from app.jobs import leases
 from app.jobs.leases import Ring
 from app.queue import CeleryQueue, QueueName
+from app.scratch import remove_leftovers
 from app.storage import ArtifactStore
 from workers.pipeline import database_is_away, tidy
-from workers.scratch import remove_leftovers
 
 logger = logging.getLogger("synthward.sweeper")
 

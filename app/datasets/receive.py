@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _GATHER = 1 << 20  # bytes handed to a thread at a time
 _MOST_HEADER_BYTES = 8192  # of one part
 _NAME_BYTES = 1024
+_MOST_BOUNDARY = 70  # RFC 2046, 5.1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def boundary_of(content_type: str) -> bytes:
     """Return the boundary of a multipart/form-data body; raise UnsupportedMediaType where it is none."""
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not boundary:
+    if kind != b"multipart/form-data" or not 1 <= len(boundary) <= _MOST_BOUNDARY:
         raise UnsupportedMediaType(
             "Send multipart/form-data with the table as `file`, as `curl -F file=@table.csv` does."
         )

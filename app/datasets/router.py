@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +25,7 @@ from app.keys.access import CurrentPrincipal, CurrentServices
 from app.keys.service import Principal
 from app.openapi import problems
 from app.query import known_query
+from app.scratch import Scratch, remove_leftovers
 from app.services import Services
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(known_query)])
@@ -168,15 +168,13 @@ async def _upload(
 
 @contextlib.asynccontextmanager
 async def _scratch_folder(settings: Settings) -> AsyncIterator[Path]:
-    if settings.scratch_dir is not None:
-        settings.scratch_dir.mkdir(parents=True, exist_ok=True)
-    folder = tempfile.TemporaryDirectory(
-        prefix="synthward-upload-", dir=settings.scratch_dir, ignore_cleanup_errors=True
-    )
+    # No sweeper may run on this machine, and a process that was killed cannot clean up after itself.
+    await run_in_threadpool(remove_leftovers, settings.scratch_dir)
+    scratch = Scratch(settings.scratch_dir)
     try:
-        yield Path(folder.name)
+        yield scratch.path
     finally:
-        folder.cleanup()  # a handful of files: quicker than a hop to a thread, and not to be cancelled
+        scratch.remove()  # a handful of files: quicker than a hop to a thread, and not to be cancelled
 
 
 async def _while_connected(

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from app.errors import (
 )
 from app.jobs import repository
 from app.jobs.repository import Artifact, JobRecord
+from app.scratch import Scratch
 from app.storage import ArtifactStore
 
 Format = Literal["csv", "parquet", "jsonl", "xlsx"]
@@ -199,11 +199,14 @@ class Downloads:
 
     async def _render(self, owner: str, job: JobRecord, wanted: Wanted) -> Artifact:
         async with self._slots:
-            with tempfile.TemporaryDirectory(prefix="synthward-", dir=self._settings.scratch_dir) as folder:
-                work, parts = await run_in_threadpool(self._prepare, owner, job, wanted, Path(folder))
-                target = Path(folder) / f"rows.{wanted.format}"
+            scratch = Scratch(self._settings.scratch_dir)
+            try:
+                work, parts = await run_in_threadpool(self._prepare, owner, job, wanted, scratch.path)
+                target = scratch.path / f"rows.{wanted.format}"
                 await _run_child(work, parts, target)
                 return await run_in_threadpool(self._keep, owner, job, wanted, target)
+            finally:
+                scratch.remove()
 
     def _prepare(
         self, owner: str, job: JobRecord, wanted: Wanted, folder: Path

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 from app.db import now, reading, transaction
 from app.errors import ServiceUnavailable
 from app.jobs.leases import ARTIFACTS, DATASETS, JOBS
-from workers.scratch import Scratch, remove_leftovers
+from app.scratch import Scratch, remove_leftovers
 from workers.sweeper import Sweeper
 
 

@@ -325,7 +325,14 @@ def test_a_body_that_never_ends_is_cut_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content_type",
-    ["", "text/csv", "application/json", "multipart/form-data", "multipart/mixed; boundary=cut"],
+    [
+        "",
+        "text/csv",
+        "application/json",
+        "multipart/form-data",
+        "multipart/mixed; boundary=cut",
+        "multipart/form-data; boundary=" + "x" * 5000,
+    ],
 )
 def test_another_content_type_is_refused(tmp_path: Path, content_type: str) -> None:
     with pytest.raises(UnsupportedMediaType):
@@ -516,3 +523,14 @@ def test_the_child_is_ended_and_nothing_kept_where_the_client_leaves(house: Hous
     assert _alive_readers() == []
     assert (house.kept, house.scratch) == ([], [])
     assert service.listed(house.engine, "local", limit=1, cursor=None).items == ()
+
+
+def test_rows_that_a_killed_process_left_behind_go_with_the_next_upload(house: House) -> None:
+    left = house.root / "scratch" / "synthward-work-of-the-dead"
+    left.mkdir(parents=True)
+    (left / ".lock").touch()
+    (left / "upload").write_text("name\na real person\n")
+    os.utime(left, (0, 0))
+    with house.client() as client:
+        assert _upload(client, b"a,b\n1,2\n").status_code == 201
+    assert house.scratch == []

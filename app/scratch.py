@@ -1,4 +1,4 @@
-"""Scratch folders of attempts, locked while their owner lives, so that those of the dead can be removed."""
+"""Scratch folders, locked while their owner lives, so that those of the dead go with the rows in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _YOUNG = 60.0  # s in which a folder may not have been locked yet
 
 
 class Scratch:
-    """A folder for the length of an attempt."""
+    """A folder for the length of an upload, a download or an attempt at a job."""
 
     def __init__(self, parent: Path | None) -> None:
         if parent is not None:
@@ -31,7 +31,7 @@ class Scratch:
 
 
 def remove_leftovers(parent: Path | None) -> int:
-    """Delete the folders of attempts whose process has died; return how many."""
+    """Delete the folders of processes that have died; return how many."""
     removed = 0
     for path in Path(parent or tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         if _is_abandoned(path):
