@@ -6,6 +6,7 @@ and never repeats an error's own message: these quote cells.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -26,7 +27,15 @@ from app.datasets.limits import FILE, Limits
 from app.datasets.parquetfile import is_parquet, read_parquet
 from app.datasets.reference import as_declared
 from app.datasets.violations import violations
-from app.errors import Fault, InvalidInput, SynthwardError, UploadTooLarge, UploadUnreadable, pointer
+from app.errors import (
+    Fault,
+    InvalidInput,
+    StorageFull,
+    SynthwardError,
+    UploadTooLarge,
+    UploadUnreadable,
+    pointer,
+)
 from app.schema.infer import infer_schema
 from app.schema.parse import parse_schema
 from app.schema.table import TableSchema
@@ -328,12 +337,21 @@ def answer(text: str) -> dict[str, Any]:
             "error": UploadTooLarge.__name__,
             "detail": "The table takes more memory than reading may; send fewer rows or columns.",
         }
-    except Exception as error:  # noqa: BLE001  (its message may quote a cell: only the place is told)
-        frame = traceback.extract_tb(error.__traceback__)[-1]
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return _unexpected(error)
         return {
-            "error": "Unexpected",
-            "detail": f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}",
+            "error": StorageFull.__name__,
+            "detail": "There is no room to read the upload. Ask the operator, or try again later.",
         }
+    except Exception as error:  # noqa: BLE001  (its message may quote a cell: only the place is told)
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> dict[str, Any]:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    return {"error": "Unexpected", "detail": f"{type(error).__name__} at {place}"}
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -393,6 +394,30 @@ def test_a_table_that_takes_too_much_memory_is_too_large(tmp_path: Path) -> None
     assert done.stderr == ""
     assert json.loads(done.stdout)["error"] == "UploadTooLarge"
     assert "text number" not in done.stdout
+
+
+def test_a_full_disk_beneath_the_reading_child_is_said_to_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "upload"
+    path.write_text("a,b\n" + "123,456\n" * 50_000)
+    request = {
+        "path": str(path),
+        "out": str(tmp_path / "o"),
+        "scratch": str(tmp_path),
+        "max_rows": 10**6,
+        "max_columns": 9,
+        "max_memory": 0,
+        "min_cell": 10,
+        "nice": 0,
+        "schema": None,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "app.datasets.reader"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
+    )
+    assert json.loads(done.stdout)["error"] == "StorageFull"
 
 
 # --- over HTTP -------------------------------------------------------------------------------------------
