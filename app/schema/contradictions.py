@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from app.errors import Fault
-from app.schema.table import Association, Condition, Conditional, Field, Statistics, Value
+from app.schema.table import Association, Condition, Conditional, Field, Measure, Statistics, Value
 
 MAX_PATTERN_LENGTH = 500
 MAX_GROUPS = 30
@@ -449,21 +449,12 @@ _BOTH: Mapping[str, tuple[_Judge, str]] = {
 
 def association_faults(one: Field, other: Field, association: Association, at: str) -> Iterator[Fault]:
     """Find out whether a measure fits the types of its fields, and its value the measure."""
-    measure, value = association.measure, association.value
+    measure = association.measure
     misfit = _misfit(one, other, measure)
     if misfit:
         yield Fault(f"{at}/measure", misfit)
         return
-    if measure in ("pearson", "spearman") and not -1 <= value <= 1:
-        yield Fault(f"{at}/value", f"{measure} lies between -1 and 1, and this is {value:g}")
-    elif measure in ("cramers_v", "correlation_ratio") and not 0 <= value <= 1:
-        way = "; for a direction add `sign` or use spearman" if -1 <= value < 0 else ""
-        yield Fault(f"{at}/value", f"{measure} lies between 0 and 1, and this is {value:g}{way}")
-    elif measure == "odds_ratio" and value <= 0:
-        yield Fault(
-            f"{at}/value",
-            f"an odds ratio is above 0 (1 where there is no association), and this is {value:g}",
-        )
+    yield from measure_faults(measure, association.value, at)
     if association.sign is None:
         return
     if measure not in ("cramers_v", "correlation_ratio"):
@@ -475,6 +466,20 @@ def association_faults(one: Field, other: Field, association: Association, at: s
             message = f"{field.name!r} has no order, so there is no direction; {way}"
             yield Fault(f"{at}/sign", message)
             return
+
+
+def measure_faults(measure: Measure, value: float, at: str) -> Iterator[Fault]:
+    """Find out whether a measure can have a value, whatever its fields are."""
+    if measure in ("pearson", "spearman") and not -1 <= value <= 1:
+        yield Fault(f"{at}/value", f"{measure} lies between -1 and 1, and this is {value:g}")
+    elif measure in ("cramers_v", "correlation_ratio") and not 0 <= value <= 1:
+        way = "; for a direction add `sign` or use spearman" if -1 <= value < 0 else ""
+        yield Fault(f"{at}/value", f"{measure} lies between 0 and 1, and this is {value:g}{way}")
+    elif measure == "odds_ratio" and value <= 0:
+        yield Fault(
+            f"{at}/value",
+            f"an odds ratio is above 0 (1 where there is no association), and this is {value:g}",
+        )
 
 
 def _misfit(one: Field, other: Field, measure: str) -> str | None:

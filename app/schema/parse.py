@@ -18,6 +18,7 @@ from app.schema.contradictions import (
     condition_faults,
     cycle_faults,
     field_faults,
+    measure_faults,
     mismatches,
     pattern_problem,
     repeated_associations,
@@ -362,7 +363,7 @@ class _Reading:
             )
             return None
         if name in self.pointers:
-            self.fault(f"{at}/name", f"the name {name!r} is taken by {self.pointers[name]}; names differ")
+            self.fault(f"{at}/name", f"the name {name!r} is that of an earlier field too; names differ")
             return None
         return name
 
@@ -854,7 +855,10 @@ class _Reading:
         if sign is not None and (isinstance(sign, bool) or sign not in (1, -1)):
             self.fault(f"{at}/sign", "a sign is 1 or -1")
             sign = None
-        if names is None or measure is None or value is None or not self.broken.isdisjoint(names):
+        if measure is None or value is None:
+            return None
+        if names is None or not self.broken.isdisjoint(names):
+            self.faults.extend(measure_faults(cast(Measure, measure), value, at))
             return None
         association = Association(
             names, cast(Measure, measure), value, None if sign is None else (1 if sign > 0 else -1)

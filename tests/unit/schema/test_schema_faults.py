@@ -314,7 +314,7 @@ SEVERAL = [
     ({"fields": []}, "/fields", "at least one"),
     ({"fields": {"a": 1}}, "/fields", "at least one"),
     ({"fields": [NUMBER] * 1001}, "/fields", "more than the 1000"),
-    ({"fields": [NUMBER, NUMBER]}, "/fields/1/name", "taken by /fields/0"),
+    ({"fields": [NUMBER, NUMBER]}, "/fields/1/name", "that of an earlier field"),
     ({"fields": [NUMBER, SEX | {"formula": "n"}]}, "/fields/1/formula", "a text is needed"),
     ({"fields": [NUMBER, SEX | {"formula": "'f' if n > 1 else 'M'"}]}, "/fields/1/formula", "did you mean 'F'"),
     ({"fields": [TEXT, SEX | {"formula": "text"}]}, "/fields/1/formula", "need not be categories"),
@@ -404,6 +404,7 @@ def test_all_faults_come_at_once_and_none_follows_from_another():
         "rules": ["age > 3", "weight > 3"],
     }
     assert sorted(fault.pointer for fault in faults_of(document)) == [
+        "/associations/0/value",
         "/fields/0/type",
         "/fields/1/statistics/mean",
         "/fields/1/statistics/sd",
