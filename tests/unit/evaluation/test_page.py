@@ -168,3 +168,13 @@ def test_300_columns_stay_under_3_megabytes() -> None:
 )
 def test_figures_are_written_for_people(written: str, expected: str) -> None:
     assert written == expected
+
+
+def test_the_page_says_when_it_was_asked_for_and_that_rows_without_a_limit_can_be_had(
+    document: dict[str, Any],
+) -> None:
+    job = document["job"] | {"created_at": "2026-03-01T09:05:07.123456+00:00"}
+    release = {"decision": "not_assessed", "reasons": ["no release limit was asked for"]}
+    page = render_page(document | {"job": job, "release": release})
+    assert "2026-03-01 09:05 UTC" in page
+    assert "no release limit was asked for: they can be downloaded" in page
