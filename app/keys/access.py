@@ -27,7 +27,7 @@ from app.errors import HostNotAllowed, NotAuthenticated
 from app.keys.service import LOCAL_OWNER, KeyRing, Principal
 from app.services import Services
 
-_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_PROXY_HEADERS = frozenset({"forwarded", "x-real-ip", "via", "cf-connecting-ip", "true-client-ip"})
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/?#@]+)(?::\d{1,5})?")
 
 
@@ -58,7 +58,7 @@ def why_not_local(scope: Scope) -> str | None:
     hosts = headers.getlist("host")
     if len(hosts) != 1 or not _is_loopback_name(hosts[0]):
         return "the Host is not a loopback name (localhost, 127.0.0.1 or [::1])"
-    if any(name in headers for name in _PROXY_HEADERS):
+    if any(name in _PROXY_HEADERS or name.startswith("x-forwarded-") for name in headers):
         return "it came through a proxy"
     client = scope.get("client")
     if client is not None and _is_remote_address(client[0]):

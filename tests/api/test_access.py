@@ -105,6 +105,8 @@ def test_without_keys_loopback_names_are_answered(local: Service, host: str) -> 
         {"Host": "user@127.0.0.1"},
         {"Host": ""},
         {"X-Forwarded-For": "127.0.0.1"},
+        {"X-Forwarded-Port": "443"},
+        {"CF-Connecting-IP": "203.0.113.9"},
         {"X-Forwarded-Host": "localhost"},
         {"Forwarded": "for=127.0.0.1"},
         {"Via": "1.1 proxy"},
