@@ -15,6 +15,7 @@ from app import __version__, config, db, openapi, problems
 from app.config import Settings
 from app.front import Front, RequestMetrics
 from app.jobs.downloads import Downloads
+from app.jobs.router import evaluations as evaluations_router
 from app.jobs.router import router as jobs_router
 from app.jobs.service import JobService
 from app.jobs.waiting import EndedJobs
@@ -86,7 +87,7 @@ def create_app(
     app.state.ended_jobs = ended_jobs
     app.state.readiness = readiness
     app.state.registry = registry
-    routers = [jobs_router, *_datasets_router(), system_router]
+    routers = [jobs_router, evaluations_router, *_datasets_router(), system_router]
     for router in routers:
         app.include_router(router)
     app.state.methods = _methods(routers)

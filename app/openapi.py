@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from app.jobs.schemas import DryRun, Job, JobRequest, Problem
+from app.jobs.schemas import DryRun, EvaluationJobRequest, Job, JobRequest, Problem
 
 DESCRIPTION = """Makes synthetic clinical tables: post a schema, a generator choice and a row count; download
 the rows and a report that says how true, how useful and how private they are."""
@@ -76,6 +76,7 @@ def _complete(document: dict[str, Any], security: list[dict[str, list[str]]]) ->
     _, own = models_json_schema(
         [
             (JobRequest, "validation"),
+            (EvaluationJobRequest, "validation"),
             (DryRun, "serialization"),
             (Job, "serialization"),
             (Problem, "serialization"),
@@ -101,6 +102,7 @@ def _complete(document: dict[str, Any], security: list[dict[str, list[str]]]) ->
             operation["responses"] = dict(sorted(responses.items()))
     document["tags"] = [
         {"name": "jobs", "description": "Tables to be made, and what was made."},
+        {"name": "evaluations", "description": "Tables to be judged, whoever made them."},
         {"name": "datasets", "description": "Uploaded real tables. Their rows never leave."},
         {"name": "generators", "description": "What can make tables."},
         {"name": "service", "description": "How the service is."},

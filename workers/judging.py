@@ -20,7 +20,7 @@ import app
 from app.config import Settings
 from app.datasets.reference import load_columns, load_reference
 from app.datasets.split import holdout_mask
-from app.errors import GeneratorFailed, ReferenceTooSmall, RowShortfall
+from app.errors import Fault, GeneratorFailed, ReferenceTooSmall, RowShortfall
 from app.evaluation.base import MatchTally, Tables
 from app.evaluation.document import JobFacts, MetricResult, ReferenceFacts, ReportDocument
 from app.evaluation.html import render_page
@@ -86,9 +86,32 @@ def read_reference(
             "The holdout leaves no row to learn from; upload more rows or choose a smaller one."
         )
     loaded = load_reference(path, schema, min_cell=min_cell)
-    warnings = tuple({"pointer": fault.pointer, "message": fault.message} for fault in loaded.warnings)
     train, holdout = loaded.frame[~mask], loaded.frame[mask]
-    return RealTable(train.reset_index(drop=True), holdout.reset_index(drop=True), warnings)
+    return RealTable(train.reset_index(drop=True), holdout.reset_index(drop=True), _told(loaded.warnings))
+
+
+def read_parts(train: Path, holdout: Path, schema: TableSchema, min_cell: int) -> RealTable:
+    """Read a real table whose holdout was uploaded by itself; all of the reference is the train part."""
+    known = load_reference(train, schema, min_cell=min_cell)
+    held = load_reference(holdout, schema, min_cell=min_cell, called="holdout")
+    return RealTable(known.frame, held.frame, _told((*known.warnings, *held.warnings)))
+
+
+def read_uploaded(path: Path, target: Path, schema: TableSchema, min_cell: int) -> tuple[dict[str, str], ...]:
+    """Read an uploaded synthetic table under the job's schema and write it as a part of a job's rows.
+
+    Returns
+    -------
+    tuple of {"pointer", "message"}
+        What had to be adapted.
+    """
+    loaded = load_reference(path, schema, min_cell=min_cell, called="synthetic table")
+    pq.write_table(frames.to_arrow(loaded.frame, schema), target, compression="zstd", compression_level=1)
+    return _told(loaded.warnings)
+
+
+def _told(warnings: Sequence[Fault]) -> tuple[dict[str, str], ...]:
+    return tuple({"pointer": fault.pointer, "message": fault.message} for fault in warnings)
 
 
 def check_shard(frame: pd.DataFrame, schema: TableSchema, rows: int) -> None:
@@ -233,15 +256,21 @@ def _facts(job: Mapping[str, Any]) -> JobFacts:
 def _reference(job: Mapping[str, Any], real: RealTable | None) -> ReferenceFacts | None:
     if real is None:
         return None
-    generator = registry.load(job["generator"])
-    options = generator.Options.model_validate(job["options"])
     return ReferenceFacts(
         id=job["reference"]["id"],
         attempts=job["reference"]["attempts"],
         train_rows=len(real.train),
         holdout_rows=len(real.holdout),
-        trained_on=learns(generator(options), options),
+        trained_on=_trained_on(job),
     )
+
+
+def _trained_on(job: Mapping[str, Any]) -> bool | None:
+    if job["kind"] == "evaluation":
+        return None  # whoever made the table knows
+    generator = registry.load(job["generator"])
+    options = generator.Options.model_validate(job["options"])
+    return learns(generator(options), options)
 
 
 def _judged(

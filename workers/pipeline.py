@@ -85,6 +85,11 @@ def run_job(desk: Desk, job_id: str) -> None:
     with _settled(lease):
         lease.refuse_hopeless()
         with _at_work(lease) as work:
+            if held.work.kind == "evaluation":
+                order = "report_death" if lease.evaluation_is_hopeless else "evaluate_uploaded"
+                judged = work.ask(order, warnings=list(held.warnings))
+                _finish(lease, _artifacts(judged["artifacts"]), judged["warnings"], release=judged["release"])
+                return
             if held.sampled:
                 rows = leases.artifacts(desk.engine, job_id, "data")
                 warnings: list[dict[str, str]] = []
@@ -231,7 +236,7 @@ class JobLease:
 
     def __init__(self, desk: Desk, held: Claim) -> None:
         self.desk, self.held = desk, held
-        self.stage = "evaluate" if held.sampled else "fit"
+        self.stage = "evaluate" if self.has_rows else "fit"
 
     @property
     def work(self) -> leases.Work:
@@ -249,6 +254,11 @@ class JobLease:
         return f"jobs/{self.work.id}/a{self.held.attempt}-{self.held.holder[-8:]}/"
 
     @property
+    def has_rows(self) -> bool:
+        """Whether the rows are there: made by an earlier attempt, or uploaded."""
+        return self.held.sampled or self.work.kind == "evaluation"
+
+    @property
     def large(self) -> bool:
         """Whether several workers are to make the rows."""
         work = self.work
@@ -264,7 +274,7 @@ class JobLease:
         if self.held.cancel_requested:
             raise Cancelled
         # Rows that are there are not lost to an evaluation that kills workers: two more attempts, without it.
-        spare = _EVALUATION_DEATHS if self.held.sampled else 0
+        spare = _EVALUATION_DEATHS if self.has_rows else 0
         _refuse_worn_out(self.attempt - spare, self.desk.settings)
 
     @property
@@ -472,6 +482,8 @@ class Attempt:
 
 
 def _spans(desk: Desk, work: leases.Work) -> dict[str, tuple[float, float]]:
+    if work.kind == "evaluation":
+        return {"evaluate": (0.0, 0.98)} | _END
     from app.generators import registry
 
     heavy = registry.load(work.generator).capabilities.heavy

@@ -102,8 +102,10 @@ class Bench:
                 return {"part": self.sample_shard(order["replicate"], order["number"], order["rows"])}
             case "evaluate":
                 return self.evaluate(order["parts"], order["warnings"])
+            case "evaluate_uploaded":
+                return self.evaluate_uploaded(order["warnings"])
             case "report_death":
-                return self.report_death(order["parts"], order["warnings"])
+                return self.report_death(order["warnings"])
         raise ValueError(f"no such order: {order['do']}")
 
     # fit ---------------------------------------------------------------------------------------------
@@ -187,6 +189,23 @@ class Bench:
         """
         self._voice.progress("evaluate", 0.0)
         paths = [(part["replicate"], self._local(part)) for part in parts]
+        return self._evaluate(paths, warnings)
+
+    def evaluate_uploaded(self, warnings: list[dict[str, str]]) -> dict[str, Any]:
+        """Evaluate a table that was uploaded, by the same code as rows that were made here.
+
+        A table that cannot be read by the job's schema fails the job: there is nothing else to keep.
+        """
+        self._voice.progress("evaluate", 0.0)
+        path = self._scratch / "uploaded.parquet"
+        stored = self._dataset("synthetic")
+        for warning in judging.read_uploaded(stored, path, self._schema, self._settings.min_cell):
+            self._warn(**warning)
+        stored.unlink()
+        self._real_table()
+        return self._evaluate([(1, path)], warnings)
+
+    def _evaluate(self, paths: list[tuple[int, Path]], warnings: list[dict[str, str]]) -> dict[str, Any]:
         try:
             real = self._real_table() if self._job["reference_id"] is not None else None
             warnings = warnings + [item for item in self._warnings if item not in warnings]
@@ -211,7 +230,7 @@ class Bench:
             judged = self._without_figures(reason, warnings)
         return self._store_report(judged, warnings)
 
-    def report_death(self, parts: list[dict[str, Any]], warnings: list[dict[str, str]]) -> dict[str, Any]:
+    def report_death(self, warnings: list[dict[str, str]]) -> dict[str, Any]:
         """Write the report of an evaluation that ended its process again and again."""
         reason = "the evaluation ended its process every time it was tried, most likely for want of memory"
         return self._store_report(self._without_figures(reason, warnings), warnings)
@@ -234,17 +253,26 @@ class Bench:
 
     def _real_table(self) -> judging.RealTable:
         if self._real is None:
-            reference = self._job["reference"]
-            if reference is None:
-                raise ArtifactMissing("The job's real table was deleted; upload it again and post a new job.")
-            path = self._local({"key": reference["key"], "sha256": reference["key_sha256"]})
-            self._real = judging.read_reference(
-                path, reference, self._schema, self._job["evaluation"], self._settings.min_cell
-            )
+            path, cell = self._dataset("reference"), self._settings.min_cell
+            if self._job["options"].get("holdout_id") is not None and self._job["kind"] == "evaluation":
+                held = self._dataset("holdout")
+                self._real = judging.read_parts(path, held, self._schema, cell)
+                held.unlink(missing_ok=True)
+            else:
+                self._real = judging.read_reference(
+                    path, self._job["reference"], self._schema, self._job["evaluation"], cell
+                )
             for warning in self._real.warnings:
                 self._warn(**warning)
-            path.unlink()  # real rows stay on disk no longer than needed
+            path.unlink(missing_ok=True)  # real rows stay on disk no longer than needed
         return self._real
+
+    def _dataset(self, role: str) -> Path:
+        stored = self._job[role]
+        if stored is None:
+            name = {"reference": "real table", "synthetic": "synthetic table"}.get(role, role)
+            raise ArtifactMissing(f"The job's {name} was deleted; upload it again and post a new job.")
+        return self._local({"key": stored["key"], "sha256": stored["key_sha256"]})
 
     def _local(self, stored: Mapping[str, Any]) -> Path:
         """Return a local copy of a stored file, checked against its sha256."""

@@ -37,7 +37,9 @@ class Reference:
     warnings: tuple[Fault, ...] = ()
 
 
-def load_reference(path: Path, schema: TableSchema, *, min_cell: int = 10) -> Reference:
+def load_reference(
+    path: Path, schema: TableSchema, *, min_cell: int = 10, called: str = "reference"
+) -> Reference:
     """Read a stored dataset as a schema has it.
 
     Columns that the schema does not name are left out. Values that are none of a field's levels become its
@@ -53,6 +55,8 @@ def load_reference(path: Path, schema: TableSchema, *, min_cell: int = 10) -> Re
         The job's.
     min_cell : int
         Counts of fewer rows are not said.
+    called : str
+        What the dataset is to the job, for faults and warnings: "holdout", "synthetic table".
 
     Raises
     ------
@@ -74,7 +78,7 @@ def load_reference(path: Path, schema: TableSchema, *, min_cell: int = 10) -> Re
                 faults.append(
                     Fault(
                         where,
-                        "The reference has no column of this name. Correct the name, or leave the field out.",
+                        f"The {called} has no column of this name. Correct the name, or leave the field out.",
                     )
                 )
             continue
@@ -83,14 +87,14 @@ def load_reference(path: Path, schema: TableSchema, *, min_cell: int = 10) -> Re
             faults.append(
                 Fault(
                     where + "/type",
-                    f"{say_count(len(misfits), min_cell)} cells of the reference's column are not of the "
+                    f"{say_count(len(misfits), min_cell)} cells of the {called}'s column are not of the "
                     f"type {field.type}. Declare a type that holds them all, `string` at the widest.",
                 )
             )
             continue
         column, unlisted = _within_levels(column, field)
         if unlisted:
-            warnings.append(_unlisted(where, field, unlisted, min_cell))
+            warnings.append(_unlisted(where, field, unlisted, min_cell, called))
         columns[field.name] = column
     if faults:
         raise InvalidInput(faults)
@@ -98,7 +102,7 @@ def load_reference(path: Path, schema: TableSchema, *, min_cell: int = 10) -> Re
     if extra:
         warnings.append(
             Fault(
-                "/schema/fields", f"{extra} columns of the reference are not in the schema and were left out."
+                "/schema/fields", f"{extra} columns of the {called} are not in the schema and were left out."
             )
         )
     present = tuple(field for field in schema.fields if field.name in columns)
@@ -173,11 +177,11 @@ def _within_levels(
     return pc.if_else(keep, plain, other), 0 if pooled else int(unlisted)
 
 
-def _unlisted(where: str, field: Field, count: int, min_cell: int) -> Fault:
+def _unlisted(where: str, field: Field, count: int, min_cell: int, called: str) -> Fault:
     way_out = f", or add the level {POOLED_LEVEL!r}, which takes them in" if field.type == "string" else ""
     return Fault(
         where + "/categories",
-        f"{say_count(count, min_cell)} rows of the reference hold a value that is none of the categories; "
+        f"{say_count(count, min_cell)} rows of the {called} hold a value that is none of the categories; "
         f"it counts as missing there. List every category{way_out}.",
     )
 

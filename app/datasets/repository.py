@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from app.datasets.models import DatasetRow
-from app.jobs.models import JobRow
+from app.jobs.models import needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,7 @@ def lock(connection: Connection, owner: str, dataset_id: str) -> bool:
 
 def is_in_use(connection: Connection, dataset_id: str) -> bool:
     """Whether a job that has not ended needs the dataset."""
-    statement = select(JobRow.id).where(
-        JobRow.reference_id == dataset_id, JobRow.status.in_(("queued", "running"))
-    )
-    return connection.execute(statement.limit(1)).first() is not None
+    return bool(connection.scalar(select(needed(dataset_id))))
 
 
 def remove(connection: Connection, dataset_id: str) -> None:

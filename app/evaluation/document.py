@@ -47,7 +47,9 @@ class ReferenceFacts(_Part):
     attempts: int = Field(description="jobs that used this reference so far, this one included")
     train_rows: int
     holdout_rows: int
-    trained_on: bool = Field(description="whether the generator learned from the train part")
+    trained_on: bool | None = Field(
+        description="whether the generator learned from the train part; null where only its maker knows"
+    )
 
 
 class MetricResult(_Part):

@@ -248,10 +248,10 @@ def _summary(
         source = f"learned from {reference.train_rows:,} rows of a real table"
     elif reference is not None:
         source = f"from the declared statistics, with {reference.train_rows:,} real rows as the yardstick"
-    first = (
-        f"These are {made:,} synthetic rows of {len(tables.schema.fields)} columns, made by "
-        f"{job.generator} with seed {job.seed}, {source}."
-    )
+    made_by = f"made by {job.generator} with seed {job.seed}, {source}"
+    if reference is not None and job.kind == "evaluation":
+        made_by = f"uploaded to be judged, beside {reference.train_rows:,} rows of a real table"
+    first = f"These are {made:,} synthetic rows of {len(tables.schema.fields)} columns, {made_by}."
     declared = found.get("declared_statistics")
     kept = "; the schema declares no statistics to compare"
     if declared is not None and declared.status == "measured":

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -49,6 +49,7 @@ class Order:
     release: ReleaseLimits | None
     labels: dict[str, str]
     warnings: tuple[Fault, ...]
+    kind: Literal["generation", "evaluation"] = "generation"
 
 
 class SchemaCache:
@@ -144,7 +145,7 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
         if reference is not None and not inferred:
             faults += _columns_missing(schema, reference)
         if request is not None:
-            faults += _evaluation_fields(request.evaluation, schema, reference)
+            faults += evaluation_fields(request.evaluation, schema, reference)
     if request is not None:
         faults += _release(request, warnings)
     if faults or request is None or schema is None or generator is None or options is None:
@@ -210,7 +211,8 @@ def _reference(
     return reference
 
 
-def _columns(reference: Reference) -> list[str]:
+def columns_of(reference: Reference) -> list[str]:
+    """Return the names of a stored table's columns, in order."""
     return [str(field["name"]) for field in reference.schema_document.get("fields", ())]
 
 
@@ -274,7 +276,7 @@ def _limits(request: JobRequest, settings: Settings, faults: list[Fault]) -> Non
 
 
 def _columns_missing(schema: TableSchema, reference: Reference) -> list[Fault]:
-    columns = _columns(reference)
+    columns = columns_of(reference)
     known = set(columns)
     faults = []
     for position, field in enumerate(schema.fields):
@@ -292,11 +294,12 @@ def _columns_missing(schema: TableSchema, reference: Reference) -> list[Fault]:
     return faults
 
 
-def _evaluation_fields(
+def evaluation_fields(
     evaluation: EvaluationRequest, schema: TableSchema, reference: Reference | None
 ) -> list[Fault]:
+    """Return a fault for each column that an evaluation names and that is not there."""
     # The holdout is split off the stored table, so what steers the split must be among its columns.
-    columns = schema.names if reference is None else _columns(reference)
+    columns = schema.names if reference is None else columns_of(reference)
     named: list[tuple[str, str, Sequence[str], str]] = []
     if evaluation.target is not None:
         place = "/evaluation/target"

@@ -84,10 +84,10 @@ def require_rows(job: JobRecord, wanted: Wanted) -> None:
     JobStillRunning, JobHasNoData, ArtifactExpired, RowsWithheld, InvalidInput, FormatCannotHoldRows
         Whichever applies first.
     """
+    if job.kind != "generation":
+        raise JobHasNoData("This job judges a table and makes none: read its report.")
     if job.status in ("queued", "running"):
         raise JobStillRunning(f"The job is {job.status}; its rows can be had once it has succeeded.")
-    if job.kind != "generation":
-        raise JobHasNoData("This job judged a table and made none.")
     if job.status != "succeeded":
         raise JobHasNoData(
             f"The job {'failed' if job.status == 'failed' else 'was cancelled'}; there are no rows."

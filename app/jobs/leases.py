@@ -21,7 +21,7 @@ from sqlalchemy.sql import ColumnElement
 from app.config import Settings
 from app.datasets.models import DatasetRow
 from app.db import now, reading, transaction
-from app.jobs.models import ArtifactRow, IdempotencyRow, JobRow, ShardRow
+from app.jobs.models import ArtifactRow, IdempotencyRow, JobRow, ShardRow, needed
 from app.queue import QueueName
 
 JOBS: Table = JobRow.__table__  # type: ignore[assignment]
@@ -35,7 +35,7 @@ UNFINISHED = ("queued", "running")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The real table of a job: where its Parquet lies, and what its holdout depends on."""
+    """An uploaded table of a job: where its Parquet lies, and what its holdout depends on."""
 
     id: str
     key: str
@@ -64,6 +64,8 @@ class Work:
     release_limits: dict[str, Any] | None
     reference_id: str | None
     reference: Reference | None
+    synthetic: Reference | None = None
+    holdout: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ def claim(engine: Engine, job_id: str, *, lease: float) -> Claim | None:
                 lease_until=moment + dt.timedelta(seconds=lease),
                 started_at=row.started_at or moment,
                 updated_at=moment,
-                stage=row.stage or "fit",
+                stage=row.stage or ("evaluate" if row.kind == "evaluation" else "fit"),
             )
         )
         return Claim(
@@ -190,14 +192,7 @@ def _claimable(moment: dt.datetime) -> ColumnElement[bool]:
 
 
 def _work(connection: Connection, row: Row[Any]) -> Work:
-    found = None
-    if row.reference_id is not None:
-        found = connection.execute(select(DATASETS).where(DATASETS.c.id == row.reference_id)).one_or_none()
-    reference = None
-    if found is not None:
-        reference = Reference(
-            found.id, found.key, found.key_sha256, found.sha256, found.schema_document, found.attempts
-        )
+    judged = row.options if row.kind == "evaluation" else {}
     return Work(
         id=row.id,
         kind=row.kind,
@@ -213,7 +208,20 @@ def _work(connection: Connection, row: Row[Any]) -> Work:
         evaluation=row.evaluation,
         release_limits=row.release_limits,
         reference_id=row.reference_id,
-        reference=reference,
+        reference=_dataset(connection, row.reference_id),
+        synthetic=_dataset(connection, judged.get("synthetic_id")),
+        holdout=_dataset(connection, judged.get("holdout_id")),
+    )
+
+
+def _dataset(connection: Connection, dataset_id: str | None) -> Reference | None:
+    if dataset_id is None:
+        return None
+    found = connection.execute(select(DATASETS).where(DATASETS.c.id == dataset_id)).one_or_none()
+    if found is None:
+        return None
+    return Reference(
+        found.id, found.key, found.key_sha256, found.sha256, found.schema_document, found.attempts
     )
 
 
@@ -832,9 +840,7 @@ def delete_job(engine: Engine, job_id: str) -> None:
 
 def expired_datasets(engine: Engine, limit: int = 100) -> list[tuple[str, str]]:
     """Return (id, key) of datasets that have expired and that no unfinished job uses."""
-    used = (
-        select(JOBS.c.id).where(JOBS.c.reference_id == DATASETS.c.id, JOBS.c.status.in_(UNFINISHED)).exists()
-    )
+    used = needed(DatasetRow.id)
     with reading(engine) as connection:
         found = connection.execute(
             select(DATASETS.c.id, DATASETS.c.key).where(DATASETS.c.expires_at <= now(), ~used).limit(limit)
@@ -845,10 +851,8 @@ def expired_datasets(engine: Engine, limit: int = 100) -> list[tuple[str, str]]:
 def delete_dataset(engine: Engine, dataset_id: str) -> bool:
     """Delete a dataset's row unless a job began to use it; return whether it is gone."""
     with transaction(engine) as connection:
-        used = (
-            select(JOBS.c.id).where(JOBS.c.reference_id == dataset_id, JOBS.c.status.in_(UNFINISHED)).exists()
-        )
-        return connection.execute(delete(DATASETS).where(DATASETS.c.id == dataset_id, ~used)).rowcount == 1
+        unused = ~needed(dataset_id)
+        return connection.execute(delete(DATASETS).where(DATASETS.c.id == dataset_id, unused)).rowcount == 1
 
 
 def forget_idempotency(engine: Engine, settings: Settings) -> None:

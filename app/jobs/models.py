@@ -5,8 +5,20 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    and_,
+    or_,
+    select,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
+from sqlalchemy.sql import ColumnElement
 
 from app.db import Base, Json, UtcDateTime
 
@@ -69,6 +81,19 @@ class JobRow(Base):
         Index("ix_jobs_reference_id", "reference_id"),
         Index("ix_jobs_expires_at", "expires_at"),
     )
+
+
+def needed(dataset_id: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    """Return whether a job that has not ended needs a dataset, as a condition on its id.
+
+    Generations name only their reference; evaluations name the judged table and a holdout in their options.
+    """
+    judges = and_(
+        JobRow.kind == "evaluation",
+        or_(*(JobRow.options[name].as_string() == dataset_id for name in ("synthetic_id", "holdout_id"))),
+    )
+    names = or_(JobRow.reference_id == dataset_id, judges)
+    return select(JobRow.id).where(JobRow.status.in_(("queued", "running")), names).exists()
 
 
 class JobLabelRow(Base):

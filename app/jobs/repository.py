@@ -286,6 +286,12 @@ def count_attempt(connection: Connection, owner: str, dataset_id: str) -> bool:
     return connection.execute(statement).rowcount == 1
 
 
+def hold(connection: Connection, owner: str, dataset_id: str) -> bool:
+    """Keep a dataset from being deleted until the transaction ends; False where it is gone."""
+    statement = select(DatasetRow.id).where(DatasetRow.id == dataset_id, DatasetRow.owner == owner)
+    return connection.execute(statement.with_for_update()).first() is not None
+
+
 def first_answer(connection: Connection, owner: str, key: str) -> FirstAnswer | None:
     """Return the first answer to a request with this Idempotency-Key; None where there was none."""
     row = connection.execute(

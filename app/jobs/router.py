@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -12,7 +13,7 @@ from starlette.responses import Response
 
 from app.jobs.answers import bytes_response, chosen_format, file_response
 from app.jobs.downloads import MEDIA_TYPES, Downloads, Format, Wanted, require_rows
-from app.jobs.schemas import ENDED, REQUEST_EXAMPLES, Job, JobPage, Status
+from app.jobs.schemas import ENDED, EVALUATION_EXAMPLES, REQUEST_EXAMPLES, Job, JobPage, Status
 from app.jobs.service import Accepted, JobService
 from app.jobs.waiting import EndedJobs
 from app.json_body import read_json
@@ -21,6 +22,7 @@ from app.openapi import problems
 from app.query import known_query
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)])
+evaluations = APIRouter(prefix="/v1/evaluations", tags=["evaluations"], dependencies=[Depends(known_query)])
 
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 _REPORT_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"  # noqa: E501 - one header
@@ -74,52 +76,49 @@ _NEXT = {
 }
 
 
+def _body(model: str, examples: Sequence[Any]) -> dict[str, Any]:
+    content = {
+        "schema": {"$ref": f"#/components/schemas/{model}"},
+        "examples": {
+            f"example {number}": {"value": example} for number, example in enumerate(examples, start=1)
+        },
+    }
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+_SUBMITTED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The job has ended while the answer was held (`Prefer: wait`), or the dry run's "
+        "result.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        {"$ref": "#/components/schemas/Job"},
+                        {"$ref": "#/components/schemas/DryRun"},
+                    ]
+                }
+            }
+        },
+    },
+    202: {
+        "description": "The job is queued.",
+        "links": _NEXT,
+        "headers": _ACCEPTED_HEADERS,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}},
+    },
+    **problems(409, 413, 415, 422),
+}
+
+
 @router.post(
     "",
     status_code=202,
     summary="Ask for a table",
     operation_id="submit_job",
     response_class=Response,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"$ref": "#/components/schemas/JobRequest"},
-                    "examples": {
-                        f"example {number}": {"value": example}
-                        for number, example in enumerate(
-                            REQUEST_EXAMPLES,
-                            start=1,
-                        )
-                    },
-                }
-            },
-        }
-    },
-    responses={
-        200: {
-            "description": "The job has ended while the answer was held (`Prefer: wait`), or the dry run's "
-            "result.",
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "anyOf": [
-                            {"$ref": "#/components/schemas/Job"},
-                            {"$ref": "#/components/schemas/DryRun"},
-                        ]
-                    }
-                }
-            },
-        },
-        202: {
-            "description": "The job is queued.",
-            "links": _NEXT,
-            "headers": _ACCEPTED_HEADERS,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}},
-        },
-        **problems(409, 413, 415, 422),
-    },
+    openapi_extra=_body("JobRequest", REQUEST_EXAMPLES),
+    responses=_SUBMITTED,
 )
 async def submit(
     request: Request,
@@ -138,6 +137,46 @@ async def submit(
     if dry_run:
         return _json(await run_in_threadpool(jobs.dry_run, principal.owner, document))
     accepted = await run_in_threadpool(jobs.submit, principal.owner, document, idempotency_key)
+    return await _answered(request, principal, services, jobs, accepted, prefer)
+
+
+@evaluations.post(
+    "",
+    status_code=202,
+    summary="Have a table judged",
+    operation_id="submit_evaluation",
+    response_class=Response,
+    openapi_extra=_body("EvaluationJobRequest", EVALUATION_EXAMPLES),
+    responses=_SUBMITTED,
+)
+async def submit_evaluation(
+    request: Request,
+    principal: CurrentPrincipal,
+    services: CurrentServices,
+    jobs: Jobs,
+    dry_run: Annotated[bool, Query(description="Judge the request and queue nothing.")] = False,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Name an uploaded synthetic table and a real one; a queued job judges it and writes a report.
+
+    Whoever made the table: it is judged by the code that judges the rows of this service's own jobs.
+    """
+    document = await read_json(request, services.settings.max_request_bytes)
+    if dry_run:
+        return _json(await run_in_threadpool(jobs.dry_run_evaluation, principal.owner, document))
+    accepted = await run_in_threadpool(jobs.submit_evaluation, principal.owner, document, idempotency_key)
+    return await _answered(request, principal, services, jobs, accepted, prefer)
+
+
+async def _answered(
+    request: Request,
+    principal: CurrentPrincipal,
+    services: CurrentServices,
+    jobs: JobService,
+    accepted: Accepted,
+    prefer: str | None,
+) -> Response:
     # Preferences may come in several headers; the parameter `prefer`, which tells of them, has only one.
     preferences = ", ".join(request.headers.getlist("prefer")) if prefer else ""
     seconds = _seconds_to_wait(preferences, services.settings.max_wait)

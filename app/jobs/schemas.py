@@ -36,7 +36,9 @@ class EvaluationRequest(_Request):
     """What the report judges."""
 
     enabled: bool = True
-    depth: Literal["core"] = "core"
+    depth: Literal["core", "full"] = Field(
+        "core", description="`full` adds slower figures: more models, more attacks."
+    )
     target: str | None = Field(None, description="The field that a later user would predict.")
     group: str | None = Field(
         None, description="The field that names the person, where one person has several rows."
@@ -138,6 +140,38 @@ class JobRequest(_Request):
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=20)
 
 
+EVALUATION_EXAMPLES: list[Any] = [
+    {
+        "synthetic_id": "ds_1hz3k0c5m7e9q2w4r6t8y1a3sdf",
+        "reference_id": "ds_1hz3k0c5m7e9q2w4r6t8y1a3sdg",
+        "evaluation": {"target": "status", "quasi_identifiers": ["age", "sex"]},
+    }
+]
+
+
+class EvaluationJobRequest(_Request):
+    """A table to be judged, whoever made it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": EVALUATION_EXAMPLES})
+
+    synthetic_id: str = Field(max_length=40, description="The table to judge, from `POST /v1/datasets`.")
+    reference_id: str = Field(max_length=40, description="The real table to hold it against.")
+    holdout_id: str | None = Field(
+        None,
+        max_length=40,
+        description="Real rows that whoever made the table has not seen; the whole reference is then the "
+        "train part. Where absent, the holdout is split from the reference.",
+    )
+    schema_: dict[str, Any] | None = Field(
+        None, alias="schema", description="What all tables are read by. Default: the reference's own."
+    )
+    evaluation: EvaluationRequest = EvaluationRequest.model_validate({})
+    seed: int | None = Field(
+        None, ge=0, le=MAX_SEED, description="Of resampling and attacks. Drawn where absent."
+    )
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=20)
+
+
 class JobWarning(BaseModel):
     """Something that will not be as it was asked, and where it was asked."""
 
@@ -146,7 +180,7 @@ class JobWarning(BaseModel):
 
 
 class GeneratorUsed(BaseModel):
-    """The generator, with all of its options."""
+    """The generator, with all of its options; `uploaded`, with the ids of the tables, for an evaluation."""
 
     name: str
     options: dict[str, Any]
@@ -185,7 +219,7 @@ class Links(BaseModel):
 
     self: str
     cancel: str
-    data: str
+    data: str | None = Field(description="Null where the job makes no rows.")
     report: str
 
 

@@ -32,6 +32,7 @@ from app.errors import (
 )
 from app.jobs import repository
 from app.jobs.checking import Order, SchemaCache, check
+from app.jobs.judging import check_evaluation, judged_tables
 from app.jobs.repository import FirstAnswer, JobRecord, NewJob, Reference
 from app.jobs.schemas import (
     ENDED,
@@ -51,6 +52,9 @@ from app.storage import ArtifactStore
 
 Ring = Callable[[str, Literal["quick", "heavy"]], None]
 """Rings for a job (its id and queue); raises ServiceUnavailable where the broker does not answer."""
+
+Judge = Callable[[str, Any], Order]
+"""Judges the request of an owner: what is to be done, complete; raises InvalidInput."""
 
 _log = logging.getLogger(__name__)
 _JOB_ID = re.compile(r"job_[0-9a-z]{20,36}")
@@ -89,7 +93,7 @@ class JobService:
         self._accepting_lock = threading.Lock()
 
     def submit(self, owner: str, document: Any, idempotency_key: str | None = None) -> Accepted:
-        """Accept a job: judge the request, commit the row, then ring.
+        """Accept a job that makes a table: judge the request, commit the row, then ring.
 
         Parameters
         ----------
@@ -107,8 +111,15 @@ class JobService:
         IdempotencyKeyReused, IdempotencyKeyInProgress
             Where the key came with another body, or the first request is still being accepted.
         """
+        return self._submit(owner, document, idempotency_key, self._check)
+
+    def submit_evaluation(self, owner: str, document: Any, idempotency_key: str | None = None) -> Accepted:
+        """Accept a job that judges an uploaded table. Parameters and errors are those of `submit`."""
+        return self._submit(owner, document, idempotency_key, self._check_evaluation)
+
+    def _submit(self, owner: str, document: Any, idempotency_key: str | None, judge: Judge) -> Accepted:
         if idempotency_key is None:
-            return Accepted(self._accept(owner, document, None, ""), replayed=False)
+            return Accepted(self._accept(owner, judge(owner, document), None, ""), replayed=False)
         digest = hashlib.sha256(
             json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
         ).hexdigest()
@@ -116,7 +127,8 @@ class JobService:
             first = self._first_answer(owner, idempotency_key, digest)
             if first is None:
                 try:
-                    return Accepted(self._accept(owner, document, idempotency_key, digest), replayed=False)
+                    order = judge(owner, document)
+                    return Accepted(self._accept(owner, order, idempotency_key, digest), replayed=False)
                 except IntegrityError:
                     # Another process was first, and has committed by now.
                     first = self._first_answer(owner, idempotency_key, digest)
@@ -126,8 +138,11 @@ class JobService:
 
     def dry_run(self, owner: str, document: Any) -> DryRun:
         """Judge a request and say what it would take; nothing is stored. Raises as `submit` does."""
-        order = self._check(owner, document)
-        return DryRun(valid=True, warnings=_warnings(order), repairs=[], estimate=_estimate(order))
+        return _dry_run(self._check(owner, document))
+
+    def dry_run_evaluation(self, owner: str, document: Any) -> DryRun:
+        """Judge a request for an evaluation; nothing is stored. Raises as `submit` does."""
+        return _dry_run(self._check_evaluation(owner, document))
 
     def get(self, owner: str, job_id: str) -> Job:
         """Return a job; JobNotFound where the owner has none of that id."""
@@ -236,25 +251,30 @@ class JobService:
             document, lambda dataset_id: self._reference(owner, dataset_id), self._settings, self._schemas
         )
 
+    def _check_evaluation(self, owner: str, document: Any) -> Order:
+        return check_evaluation(
+            document, lambda dataset_id: self._reference(owner, dataset_id), self._settings, self._schemas
+        )
+
     def _reference(self, owner: str, dataset_id: str) -> Reference | None:
         if re.fullmatch(r"ds_[0-9a-z]{20,36}", dataset_id) is None:
             return None
         with reading(self._engine) as connection:
             return repository.reference(connection, owner, dataset_id, now())
 
-    def _accept(self, owner: str, document: Any, idempotency_key: str | None, digest: str) -> Job:
-        order = self._check(owner, document)
+    def _accept(self, owner: str, order: Order, idempotency_key: str | None, digest: str) -> Job:
         moment = now()
         new = _new_job(owner, order)
         job = _queued_job(new, moment)
         with transaction(self._engine) as connection:
-            # The reference was seen by a transaction of its own: it may be gone by now.
+            # The datasets were seen by a transaction of its own: one may be gone by now.
             if new.reference_id is not None and not repository.count_attempt(
                 connection, owner, new.reference_id
             ):
-                raise InvalidInput(
-                    [Fault("/reference_id", "The dataset was deleted a moment ago. Upload it again.")]
-                )
+                raise _deleted("/reference_id")
+            for name, dataset_id in sorted(judged_tables(order).items()):
+                if not repository.hold(connection, owner, dataset_id):
+                    raise _deleted(f"/{name}")
             repository.add(connection, new, moment)
             if idempotency_key is not None:
                 first = FirstAnswer(digest, new.id, job.model_dump(mode="json"))
@@ -293,6 +313,14 @@ def _not_found() -> JobNotFound:
     return JobNotFound("There is no job of this id. It may have been deleted, or belong to another owner.")
 
 
+def _deleted(place: str) -> InvalidInput:
+    return InvalidInput([Fault(place, "The dataset was deleted a moment ago. Upload it again.")])
+
+
+def _dry_run(order: Order) -> DryRun:
+    return DryRun(valid=True, warnings=_warnings(order), repairs=[], estimate=_estimate(order))
+
+
 def _warnings(order: Order) -> list[JobWarning]:
     return [JobWarning(pointer=fault.pointer, message=fault.message) for fault in order.warnings]
 
@@ -315,7 +343,7 @@ def _new_job(owner: str, order: Order) -> NewJob:
     return NewJob(
         id=ids.new_id("job"),
         owner=owner,
-        kind="generation",
+        kind=order.kind,
         queue=_queue(order),
         generator=order.generator,
         generator_version=order.version,
@@ -399,7 +427,10 @@ def job_of(record: JobRecord) -> Job:
             "error": record.error,
             "labels": record.labels,
             "links": Links.model_construct(
-                self=path, cancel=f"{path}/cancel", data=f"{path}/data", report=f"{path}/report"
+                self=path,
+                cancel=f"{path}/cancel",
+                data=f"{path}/data" if record.kind == "generation" else None,
+                report=f"{path}/report",
             ),
         }
     )
