@@ -57,6 +57,14 @@ def tv_complement(real: Codes, synthetic: Codes) -> float:
     return 1.0 - float(np.abs(shares[0] - shares[1]).sum()) / 2
 
 
+def _counted(count: int, columns: str) -> str:
+    return (
+        f"The only {columns} column scores"
+        if count == 1
+        else f"The {count} {columns} columns score on average"
+    )
+
+
 class _PerColumn(ABC):
     """A score for each column of some kinds; the headline is their mean."""
 
@@ -92,7 +100,7 @@ class _PerColumn(ABC):
         baseline = fmean(baselines) if len(baselines) == len(measured) else None
         lowest = min(measured, key=lambda row: float(row["value"]))
         reading = (
-            f"The {len(measured)} {self.columns} columns score {value:.3f} on average, 1 being the same shape"
+            f"{_counted(len(measured), self.columns)} {value:.3f}, 1 being the same shape"
             + (f"; the real holdout scores {baseline:.3f}" if baseline is not None else "")
             + f". Lowest: {lowest['column']}, {lowest['value']:.3f}."
         )

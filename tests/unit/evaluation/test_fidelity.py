@@ -85,3 +85,16 @@ def test_a_shifted_column_scores_lowest_and_is_named(tables: Tables, synthetic: 
     found = KSComplement().measure(replace(tables, synthetic=(shifted,)))
     assert isinstance(found, Score)
     assert "Lowest: age" in found.reading
+
+
+def test_the_words_fit_one_column_and_several(
+    schema: TableSchema, tables: Tables, synthetic: pd.DataFrame, train: pd.DataFrame, holdout: pd.DataFrame
+) -> None:
+    several = KSComplement().measure(tables)
+    alone = replace(schema, fields=(schema["age"],))
+    one = KSComplement().measure(
+        Tables(alone, (synthetic[["age"]],), train=train[["age"]], holdout=holdout[["age"]])
+    )
+    assert isinstance(several, Score) and isinstance(one, Score)
+    assert "columns score on average 0." in several.reading
+    assert one.reading.startswith("The only numeric or date column scores 0.")
