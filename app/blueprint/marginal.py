@@ -444,7 +444,8 @@ class _Guess:
     def tell(self, schema: TableSchema, marginal: Marginal, warn: Warn) -> None:
         """Say what was taken by default, in figures of what is delivered."""
         field, at = marginal.field, _at(schema, marginal.field, "statistics")
-        sd, mean = f"{marginal.sd:.4g}", _spoken(field, marginal.mean)
+        centre = 0.0 if abs(marginal.mean) < 1e-9 * marginal.sd else marginal.mean  # not -1.3e-16
+        sd, mean = f"{marginal.sd:.4g}", _spoken(field, centre)
         if "sd" in self.taken:
             warn(at, f"No sd of `{field.name}` is declared: {sd} was taken. Declare `sd` or quantiles.")
         if "mean" in self.taken:

@@ -237,6 +237,7 @@ def test_what_is_declared_overrules_where_no_real_value_lies(statistics: dict[st
             numeric("number", 0, 12, distribution="uniform"),
             "the uniform distribution with mean 6 and sd 3.46",
         ),
+        ({"type": "number"}, "the normal distribution with mean 0 and sd 1 was"),
         (numeric("number", 0, 10), "the normal distribution with mean 5 and sd 1.66"),
         (
             numeric("date", "2020-01-01", "2020-12-31"),
