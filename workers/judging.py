@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 import app
 from app.config import Settings
@@ -28,9 +29,10 @@ from app.evaluation.privacy import MatchCounter
 from app.evaluation.registry import METRICS
 from app.evaluation.report import evaluate, release_decision
 from app.generators import registry
-from app.generators.base import learns
+from app.generators.base import MIN_CELL, learns
 from app.schema import frames
 from app.schema.check import Conformance, check_frame
+from app.schema.infer import names_a_person, person_column
 from app.schema.table import TableSchema
 
 MOST_ROWS = 200_000
@@ -86,8 +88,22 @@ def read_reference(
             "The holdout leaves no row to learn from; upload more rows or choose a smaller one."
         )
     loaded = load_reference(path, schema, min_cell=min_cell)
-    train, holdout = loaded.frame[~mask], loaded.frame[mask]
-    return RealTable(train.reset_index(drop=True), holdout.reset_index(drop=True), _told(loaded.warnings))
+    train, holdout = loaded.frame[~mask].reset_index(drop=True), loaded.frame[mask].reset_index(drop=True)
+    train.attrs[MIN_CELL] = min_cell * _most_rows_of_a_person(path, stored, group, mask)
+    return RealTable(train, holdout, _told(loaded.warnings))
+
+
+def _most_rows_of_a_person(path: Path, stored: list[str], group: str | None, held: NDArray[np.bool_]) -> int:
+    """Return how many rows of the train part one person has at most: so many times `min_cell` rows are
+    certainly of `min_cell` persons. Who a row's person is says the group, else a column by its name."""
+    persons = [group] if group in stored else [name for name in stored if names_a_person(name)]
+    if not persons:
+        return 1
+    person = person_column(pq.read_table(path, columns=persons, use_threads=False)) or group
+    if person not in stored:
+        return 1
+    counts = load_columns(path, [person])[~held][person].value_counts()
+    return max(int(counts.max()), 1) if len(counts) else 1
 
 
 def read_parts(train: Path, holdout: Path, schema: TableSchema, min_cell: int) -> RealTable:

@@ -324,6 +324,21 @@ def fitted_marginal(
             counts = np.bincount(present.cat.codes, minlength=len(field.levels)).astype("float64")
         else:
             counts = present.value_counts().reindex(list(field.levels), fill_value=0).to_numpy("float64")
+        rare = counts < min_cell
+        if rare.all():
+            warn(
+                _at(schema, field),
+                f"No level of `{field.name}` is held by {min_cell} rows of the reference: nothing was "
+                "learned of it. Declare `statistics.proportions`, or use a larger reference.",
+            )
+            return replace(declared_marginal(schema, field, warn), missing=missing)
+        if rare.any():
+            warn(
+                _at(schema, field),
+                f"Levels of `{field.name}` that fewer than {min_cell} rows of the reference hold, or none, "
+                "are not made. Declare `statistics.proportions` to have them.",
+            )
+            counts = np.where(rare, 0.0, counts)
         return _levels(schema, field, counts / counts.sum(), missing)
     if len(present) < min_cell:
         warn(

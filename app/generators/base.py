@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.random import SeedSequence
 
+MIN_CELL = "min_cell"
+"""In `train.attrs`: the fewest rows to learn anything of, so many that they are of `min_cell` persons."""
+
 SHARD_ROWS = 131_072
 """Rows of a full shard. Part of what makes the same seed give the same bytes: the same on every machine."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
-from app.generators.base import Capabilities, Progress, Sampler
+from app.generators.base import MIN_CELL, Capabilities, Progress, Sampler
 from app.generators.machinery import (
     OneColumn,
     assemble,
@@ -63,7 +63,8 @@ class Marginals:
         parts = []
         for field in drawn_fields(schema):
             if self.options.fit and train is not None:
-                marginal = fitted_marginal(schema, field, where_it_applies(field, train), warn)
+                cell = train.attrs.get(MIN_CELL, 10)
+                marginal = fitted_marginal(schema, field, where_it_applies(field, train), warn, cell)
             else:
                 marginal = declared_marginal(schema, field, warn)
             parts.append(OneColumn(marginal))

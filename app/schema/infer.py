@@ -100,11 +100,16 @@ def infer_schema(
     return Inferred(document, tuple(warnings))
 
 
+def names_a_person(name: str) -> bool:
+    """Whether a column of this name says whose the row is: `patient_id`, `subject`, `mrn`, `id` …."""
+    return _PERSON_NAME.match(name) is not None
+
+
 def person_column(table: pa.Table) -> str | None:
     """Return the column that names the person, where a person has several rows; None where there is none."""
     for name in table.column_names:
         column = table.column(name)
-        if _PERSON_NAME.match(name) and not pa.types.is_floating(column.type):
+        if names_a_person(name) and not pa.types.is_floating(column.type):
             distinct = pc.count_distinct(_decoded(column)).as_py()
             if 1 < distinct < len(column) - column.null_count:
                 return str(name)

@@ -232,3 +232,21 @@ def test_a_formula_that_reads_no_field_is_the_same_in_every_row(fields: list[dic
     table = rows({"fields": fields}, 20_000)
     assert list(table) == [item["name"] for item in fields]
     assert table["b"].tolist() == [2] * 20_000
+
+
+def test_a_value_that_one_person_has_many_times_is_not_learned() -> None:
+    schema, _ = parse_schema(
+        {"fields": [field("lab", "number", decimals=1), field("dx", "string", categories=["a", "b"])]}
+    )
+    train = pd.DataFrame(
+        {"lab": [1.0 + k % 80 / 10 for k in range(286)] + [4242.5] * 14, "dx": ["a"] * 286 + ["b"] * 14}
+    )
+    train = conform(train, schema)
+    train.attrs["min_cell"] = 140  # ten persons of at most 14 rows
+    made = Marginals(Marginals.Options(fit=True)).fit(
+        schema, train, seed=SeedSequence(1), progress=lambda *_, **__: None, warn=lambda *_: None
+    )
+    table = made.sample_shard(0, 20_000, seed=SeedSequence(2))
+    # Within a wide bin the value may come by chance; 14 of 300 rows would be 930 of 20,000.
+    assert (table["lab"] == 4242.5).sum() < 20
+    assert set(table["dx"]) == {"a"}

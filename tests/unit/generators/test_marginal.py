@@ -260,9 +260,17 @@ def test_nothing_is_said_of_the_shape_of_a_column_that_stays_empty() -> None:
     assert not warnings
 
 
-def test_learned_proportions_keep_rare_levels() -> None:
-    marginal = learned({"type": "string", "categories": ["a", "b", "c"]}, ["a"] * 97 + ["b"] * 3)
-    assert marginal.weights.tolist() == [0.97, 0.03, 0.0]
+def test_levels_of_too_few_are_not_learned_be_they_rare_or_absent() -> None:
+    warnings: list[str] = []
+    marginal = learned(
+        {"type": "string", "categories": ["a", "b", "c", "d"]},
+        ["a"] * 60 + ["b"] * 9 + ["c"] * 40,
+        lambda pointer, message: warnings.append(message),
+    )
+    assert marginal.weights.tolist() == [0.6, 0.0, 0.4, 0.0]
+    assert len(warnings) == 1 and "9" not in warnings[0].replace("fewer than 10", "")
+    none = learned({"type": "boolean"}, [True] * 9 + [False] * 2, lambda *_: None)
+    assert none.weights.tolist() == [0.5, 0.5]
 
 
 def test_too_few_values_teach_nothing_and_say_so() -> None:
