@@ -10,6 +10,7 @@ is the prefix of a longer one.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -90,6 +91,8 @@ class Component:
         Fields whose constraints are checked.
     rules : tuple of Expression
         Rules that are checked.
+    codes : tuple of (str, float)
+        Numbers, each with a field that may not hold it: the delivered file would read it as missing.
     """
 
     place: int
@@ -98,6 +101,7 @@ class Component:
     steps: tuple[Field, ...]
     bounded: tuple[Field, ...]
     rules: tuple[Expression, ...]
+    codes: tuple[tuple[str, float], ...] = ()
 
     def rows(self, shard: int, n_rows: int, seed: SeedSequence) -> pd.DataFrame:
         """Return the first `n_rows` candidates of a shard that break nothing.
@@ -173,6 +177,12 @@ class Component:
         for field in self.bounded:
             broken = breaks_constraints(field, frame)
             rejected[f"the constraints of `{field.name}`"] += int(broken.sum())
+            good &= ~broken
+        for name, code in self.codes:
+            broken = frame[name].eq(code).fillna(False).to_numpy(bool)
+            rejected[f"`{name}` apart from {code:g}, which `missingValues` keeps for what is missing,"] += (
+                int(broken.sum())
+            )
             good &= ~broken
         return good
 
@@ -255,6 +265,7 @@ def assemble(schema: TableSchema, parts: Iterable[Part], warn: Callable[[str, st
                 tuple(field for field in steps if field.name in group),
                 tuple(field for field in members if _is_bounded(field) and not is_numbered(schema, field)),
                 tuple(rule for rule in schema.rules if set(rule.fields) & group),
+                tuple(_codes(schema, members)),
             )
         )
     settled = tuple(balance(schema, component, warn) for component in components)
@@ -368,6 +379,23 @@ def _empty_where_it_does_not_apply(field: Field, frame: pd.DataFrame) -> None:
 
     if field.relevant is not None:
         frame[field.name] = frame[field.name].mask(~holds_relevant(field.relevant, frame))
+
+
+def _codes(schema: TableSchema, fields: Iterable[Field]) -> Iterator[tuple[str, float]]:
+    numeric = [
+        field
+        for field in fields
+        if field.type in ("integer", "number", "year")
+        and field.levels is None
+        and not is_numbered(schema, field)
+    ]
+    for text in schema.missing_values:
+        try:
+            code = float(text)
+        except ValueError:
+            continue
+        if math.isfinite(code):
+            yield from ((field.name, code) for field in numeric)
 
 
 def _is_bounded(field: Field) -> bool:

@@ -250,3 +250,26 @@ def test_a_value_that_one_person_has_many_times_is_not_learned() -> None:
     # Within a wide bin the value may come by chance; 14 of 300 rows would be 930 of 20,000.
     assert (table["lab"] == 4242.5).sum() < 20
     assert set(table["dx"]) == {"a"}
+
+
+def test_no_number_is_made_that_the_file_would_read_as_missing() -> None:
+    numbers = {"mean": -98, "sd": 2, "missing": 0.2}
+    table = rows(
+        {
+            "fields": [field("i", "integer", statistics=numbers),
+                       field("n", "number", decimals=0, statistics=numbers),
+                       field("year", "year", statistics={"mean": 1999, "sd": 2}),
+                       field("twice", "integer", formula="2 * i")],
+            "missingValues": ["-99", "1999", "-200.0", "NA", "nan"],
+        },
+        4000,
+    )  # fmt: skip
+    assert not table["i"].isin([-99, -100]).any()
+    assert not table["n"].isin([-99]).any()
+    assert not (table["year"] == 1999).any()
+    assert not (table["twice"] == -200).any()
+    # 5 standard errors, and what the row loses with a value left out.
+    assert table["i"].isna().mean() == pytest.approx(0.2, abs=0.08)
+    with pytest.raises(RowShortfall, match="missingValues"):
+        rows({"fields": [field("i", "integer", constraints={"minimum": 9, "maximum": 9})],
+              "missingValues": ["9"]}, 5)  # fmt: skip
