@@ -89,21 +89,26 @@ def read_reference(
         )
     loaded = load_reference(path, schema, min_cell=min_cell)
     train, holdout = loaded.frame[~mask].reset_index(drop=True), loaded.frame[mask].reset_index(drop=True)
-    train.attrs[MIN_CELL] = min_cell * _most_rows_of_a_person(path, stored, group, mask)
+    train.attrs[MIN_CELL] = _rows_of_enough_persons(path, stored, group, mask, min_cell)
     return RealTable(train, holdout, _told(loaded.warnings))
 
 
-def _most_rows_of_a_person(path: Path, stored: list[str], group: str | None, held: NDArray[np.bool_]) -> int:
-    """Return how many rows of the train part one person has at most: so many times `min_cell` rows are
-    certainly of `min_cell` persons. Who a row's person is says the group, else a column by its name."""
-    persons = [group] if group in stored else [name for name in stored if names_a_person(name)]
-    if not persons:
-        return 1
-    person = person_column(pq.read_table(path, columns=persons, use_threads=False)) or group
-    if person not in stored:
-        return 1
-    counts = load_columns(path, [person])[~held][person].value_counts()
-    return max(int(counts.max()), 1) if len(counts) else 1
+def _rows_of_enough_persons(
+    path: Path, stored: list[str], group: str | None, held: NDArray[np.bool_], min_cell: int
+) -> int:
+    """Return how many rows of the train part are of `min_cell` persons, whichever rows they are.
+
+    That is one more than the `min_cell` - 1 persons with the most rows have together. Whose a row is says the
+    group, else a column by its name; a row of nobody is a person's only one.
+    """
+    named = [group] if group in stored else [name for name in stored if names_a_person(name)]
+    person = group if group in stored else None
+    if named and person is None:
+        person = person_column(pq.read_table(path, columns=named, use_threads=False))
+    if person is None:
+        return min_cell
+    most = load_columns(path, [person])[~held][person].value_counts().nlargest(min_cell - 1)
+    return int(most.sum()) + min_cell - len(most)
 
 
 def read_parts(train: Path, holdout: Path, schema: TableSchema, min_cell: int) -> RealTable:

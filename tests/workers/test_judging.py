@@ -23,9 +23,9 @@ VISITS = {
     [
         (("lab",), {}, 10),
         (("lab", "pseudonym"), {}, 10),
-        (("lab", "pseudonym"), {"group": "pseudonym"}, 40),
-        (("lab", "patient_id"), {}, 30),
-        (("lab", "patient_id", "pseudonym"), {"group": "pseudonym"}, 40),
+        (("lab", "pseudonym"), {"group": "pseudonym"}, 9 * 4 + 1),
+        (("lab", "patient_id"), {}, 9 * 3 + 1),
+        (("lab", "patient_id", "pseudonym"), {"group": "pseudonym"}, 9 * 4 + 1),
     ],
 )
 def test_so_many_rows_are_a_cell_that_they_are_of_enough_persons(
@@ -36,5 +36,5 @@ def test_so_many_rows_are_a_cell_that_they_are_of_enough_persons(
     schema, _ = parse_schema({"fields": [{"name": "lab", "type": "number"}]})
     real = read_reference(path, {"sha256": "ab" * 32}, schema, {"holdout": 0.2, **evaluation}, 10)
     assert len(real.holdout) > 0
-    # A holdout by rows may take rows of anybody: a person keeps up to all.
+    # A holdout by rows takes rows of some, and nine persons keep all of theirs.
     assert real.train.attrs[MIN_CELL] == rows
