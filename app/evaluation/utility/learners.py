@@ -1,0 +1,174 @@
+"""What is trained: a linear model, boosted trees, a random forest, and the yardsticks of one line.
+
+Each learner is `learn(task, sample, seed) -> predict`, and `predict(frame)` gives class shares, shape (n, k),
+or numbers, shape (n,). scikit-learn is imported inside functions. All on one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from app.evaluation.columns import Codes, Floats
+from app.evaluation.utility.target import Sample, Task
+
+Predict = Callable[[pd.DataFrame], Floats]
+Learn = Callable[[Task, Sample, int], Predict]
+
+BINS = 5
+"""Groups of equal size into which the single-column rule cuts a number."""
+
+
+def linear(task: Task, sample: Sample, seed: int) -> Predict:
+    """Fit a logistic or ridge regression on standardised columns (penalty 1)."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    model = LogisticRegression(max_iter=300) if task.is_classification else Ridge(alpha=1.0)
+    return _fitted(task, sample, model, task.encoding.linear)
+
+
+def boosted_trees(task: Task, sample: Sample, seed: int) -> Predict:
+    """Fit scikit-learn's histogram gradient boosting."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    kind = HistGradientBoostingClassifier if task.is_classification else HistGradientBoostingRegressor
+    model = kind(
+        # A tree for each class and round: with many classes fewer rounds, for the same time.
+        max_iter=max(100 // max(len(task.classes) - 1, 1), 30),
+        learning_rate=0.1,
+        max_leaf_nodes=15,
+        min_samples_leaf=max(min(20, len(sample) // 10), 2),
+        categorical_features=task.encoding.categorical,
+        early_stopping=False,
+        random_state=seed,
+    )
+    return _fitted(task, sample, model, task.encoding.trees)
+
+
+def random_forest(task: Task, sample: Sample, seed: int) -> Predict:
+    """Fit a random forest of 200 trees."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    kind = RandomForestClassifier if task.is_classification else RandomForestRegressor
+    model = kind(n_estimators=200, min_samples_leaf=2, max_features="sqrt", random_state=seed, n_jobs=1)
+    return _fitted(task, sample, model, lambda frame: np.nan_to_num(task.encoding.linear(frame)))
+
+
+def most_frequent(task: Task, sample: Sample, seed: int) -> Predict:
+    """Predict what is most frequent (its shares), or the mean, for everybody."""
+    if task.is_classification:
+        shares = np.bincount(sample.y, minlength=len(task.classes)) / len(sample)
+        return lambda frame: np.tile(shares, (len(frame), 1))
+    mean = float(sample.y.mean())
+    return lambda frame: np.full(len(frame), mean)
+
+
+def best_single_column(task: Task, sample: Sample, seed: int) -> Predict:
+    """Predict from one column alone (see `SingleColumnRule`)."""
+    return SingleColumnRule.learned(task, sample)
+
+
+MODELS: Mapping[str, Learn] = {
+    "linear": linear,
+    "boosted trees": boosted_trees,
+    "random forest": random_forest,
+}
+YARDSTICKS: Mapping[str, Learn] = {
+    "most frequent": most_frequent,
+    "best single column": best_single_column,
+}
+
+
+def _fitted(task: Task, sample: Sample, model: Any, encode: Callable[[pd.DataFrame], Floats]) -> Predict:
+    if len(np.unique(sample.y)) < 2:
+        # Synthetic rows of one class teach that class and nothing else.
+        return most_frequent(task, sample, 0)
+    centre, spread = 0.0, 1.0
+    if not task.is_classification:
+        centre, spread = float(sample.y.mean()), float(sample.y.std()) or 1.0
+    model.fit(encode(sample.frame), sample.y if task.is_classification else (sample.y - centre) / spread)
+
+    def predict(frame: pd.DataFrame) -> Floats:
+        if not task.is_classification:
+            return np.asarray(model.predict(encode(frame)), dtype=np.float64) * spread + centre
+        shares = np.zeros((len(frame), len(task.classes)))
+        shares[:, model.classes_] = model.predict_proba(encode(frame))
+        return shares
+
+    return predict
+
+
+@dataclass(frozen=True, slots=True)
+class SingleColumnRule:
+    """A rule of one line: group the rows by one column, predict each group's share of classes or mean.
+
+    Numbers are cut at the quintiles of the train part; missing is a group of its own. The column is the one
+    with the best Akaike criterion (Akaike 1974) in the rows that the rule is learned from.
+    """
+
+    task: Task
+    place: int
+    column: str
+    predictions: NDArray[Any]
+
+    @classmethod
+    def learned(cls, task: Task, sample: Sample) -> SingleColumnRule:
+        """Choose the column and learn its groups' predictions."""
+        cells = _cells(task, sample.frame)
+        best, best_criterion = 0, np.inf
+        for place in range(cells.shape[1]):
+            criterion = _criterion(task, cells[:, place], sample.y)
+            if criterion < best_criterion:
+                best, best_criterion = place, criterion
+        return cls(task, best, task.encoding.names[best], _group_means(task, cells[:, best], sample.y))
+
+    def __call__(self, frame: pd.DataFrame) -> Floats:
+        """Predict; a group that the rule has not seen gets the overall prediction (the last one)."""
+        cells = _cells(self.task, frame)[:, self.place]
+        last = len(self.predictions) - 1
+        return np.asarray(self.predictions[np.where(cells < last, cells, last)], dtype=np.float64)
+
+
+def _cells(task: Task, frame: pd.DataFrame) -> Codes:
+    """Return the group of each row by each column; 0 is missing."""
+    values = task.encoding.trees(frame)
+    cells = np.zeros(values.shape, dtype=np.int64)
+    real = task.encoding.trees(task.train.frame)
+    for place in range(values.shape[1]):
+        column, known = values[:, place], ~np.isnan(values[:, place])
+        if task.encoding.categorical[place]:
+            cells[known, place] = column[known].astype(np.int64) + 1
+            continue
+        present = real[:, place][~np.isnan(real[:, place])]
+        cuts = np.unique(np.quantile(present, np.arange(1, BINS) / BINS)) if len(present) else np.empty(0)
+        cells[known, place] = np.searchsorted(cuts, column[known], side="left") + 1
+    return cells
+
+
+def _group_means(task: Task, cells: Codes, y: NDArray[Any]) -> NDArray[Any]:
+    """Return each group's shares or mean, drawn to the overall one by two rows' weight; overall last."""
+    width = int(cells.max()) + 1
+    rows = np.bincount(cells, minlength=width)
+    if not task.is_classification:
+        overall = y.mean()
+        means = (np.bincount(cells, y, minlength=width) + 2 * overall) / (rows + 2)
+        return np.append(means, overall)
+    k = len(task.classes)
+    counts = np.bincount(cells * k + y, minlength=width * k).reshape(width, k)
+    overall = np.bincount(y, minlength=k) / len(y)
+    return np.vstack([(counts + 2 * overall) / (rows + 2)[:, None], overall])
+
+
+def _criterion(task: Task, cells: Codes, y: NDArray[Any]) -> float:
+    """Return Akaike's criterion, halved."""
+    predicted, groups = _group_means(task, cells, y)[cells], len(np.unique(cells))
+    if not task.is_classification:
+        mean_error = float(((y - predicted) ** 2).mean())
+        return len(y) / 2 * float(np.log(max(mean_error, 1e-300))) + groups
+    likelihood = float(np.log(np.maximum(predicted[np.arange(len(y)), y], 1e-12)).sum())
+    return -likelihood + (groups - 1) * (len(task.classes) - 1)
