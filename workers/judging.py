@@ -187,7 +187,7 @@ def judge(
         seed=job["seed"],
         conformance=seen.conformance,
         matches=seen.matches,
-        depth=evaluation["depth"],
+        depth=evaluation.get("depth", "core"),
     )
     made = job["rows"] * job["replicates"]
     report = evaluate(
