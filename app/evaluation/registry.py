@@ -6,24 +6,21 @@ from app.evaluation.base import Dimension, Metric
 from app.evaluation.conformance import Adherence, DeclaredStatistics
 from app.evaluation.fidelity import KSComplement, TVComplement
 from app.evaluation.privacy import IdenticalMatchShare, RepeatedRowShare
+from app.evaluation.utility import CoefficientOverlap, TrainSyntheticTestReal
 
 METRICS: tuple[type[Metric], ...] = (
     Adherence,
     DeclaredStatistics,
     KSComplement,
     TVComplement,
+    TrainSyntheticTestReal,
+    CoefficientOverlap,
     IdenticalMatchShare,
     RepeatedRowShare,
 )
 """All metrics, in the order of the report."""
 
 ABSENT: tuple[tuple[str, str, Dimension, str], ...] = (
-    (
-        "utility",
-        "Usefulness for a later analysis",
-        "utility",
-        "this version has no utility metric: try your own analysis on the rows before relying on them",
-    ),
     (
         "singling_out_advantage",
         "Singling out of persons",

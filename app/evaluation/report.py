@@ -25,6 +25,7 @@ from app.evaluation.document import (
 )
 from app.evaluation.overview import summarise
 from app.evaluation.registry import ABSENT, METRICS
+from app.evaluation.utility import utility_verdict
 
 MISSING_NEEDS = {
     "train": "no reference was given, so there is no real table to compare with",
@@ -91,7 +92,7 @@ def evaluate(
     verdicts = Verdicts(
         conformance=_conformance_verdict(found),
         fidelity=_fidelity_verdict(found),
-        utility=_utility_verdict(results),
+        utility=utility_verdict(found),
         privacy=_privacy_verdict(found),
     )
     columns: tuple[ColumnSummary, ...] = summarise(tables) if evaluated else ()
@@ -213,11 +214,6 @@ def _fidelity_verdict(found: Mapping[str, MetricResult]) -> Verdict:
     if any(score.status == "failed" for score in scores):
         level = "attention"
     return Verdict(level=level, sentence=" ".join(score.reading for score in measured), rule=rule)
-
-
-def _utility_verdict(results: Iterable[MetricResult]) -> Verdict:
-    rule = "No rule yet: this version measures no utility."
-    return next(_unmeasured(result, rule) for result in results if result.dimension == "utility")
 
 
 def _privacy_verdict(found: Mapping[str, MetricResult]) -> Verdict:
