@@ -5,7 +5,12 @@ from __future__ import annotations
 from app.evaluation.base import Dimension, Metric
 from app.evaluation.conformance import Adherence, DeclaredStatistics
 from app.evaluation.fidelity import KSComplement, TVComplement
+from app.evaluation.fidelity_associations import AssociationSimilarity
+from app.evaluation.fidelity_pairs import ContingencySimilarity, CorrelationSimilarity
 from app.evaluation.privacy import IdenticalMatchShare, RepeatedRowShare
+from app.evaluation.privacy_attacks import AttributeInference, Linkability, SinglingOut
+from app.evaluation.privacy_similarity import DcrShare, MembershipInference, NearMatchShare, NndrShare
+from app.evaluation.privacy_synthpop import Disco, ReplicatedUniques
 from app.evaluation.utility import CoefficientOverlap, TrainSyntheticTestReal
 
 METRICS: tuple[type[Metric], ...] = (
@@ -13,19 +18,24 @@ METRICS: tuple[type[Metric], ...] = (
     DeclaredStatistics,
     KSComplement,
     TVComplement,
+    AssociationSimilarity,
+    CorrelationSimilarity,
+    ContingencySimilarity,
     TrainSyntheticTestReal,
     CoefficientOverlap,
     IdenticalMatchShare,
     RepeatedRowShare,
+    NearMatchShare,
+    DcrShare,
+    NndrShare,
+    MembershipInference,
+    SinglingOut,
+    Linkability,
+    AttributeInference,
+    ReplicatedUniques,
+    Disco,
 )
 """All metrics, in the order of the report."""
 
-ABSENT: tuple[tuple[str, str, Dimension, str], ...] = (
-    (
-        "singling_out_advantage",
-        "Singling out of persons",
-        "privacy",
-        "this version has no singling-out attack: identical rows are counted, other attacks are not tried",
-    ),
-)
+ABSENT: tuple[tuple[str, str, Dimension, str], ...] = ()
 """Name, title, dimension and reason of what is not measured in this version."""

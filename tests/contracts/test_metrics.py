@@ -39,6 +39,9 @@ PROMISES = {
     "declared_statistics": Promise(same_table=1.0, ideal=1.0),
     "ks_complement": Promise(same_table=1.0, ideal=1.0),
     "tv_complement": Promise(same_table=1.0, ideal=1.0),
+    "association_similarity": Promise(same_table=1.0, ideal=1.0),
+    "correlation_similarity": Promise(same_table=1.0, ideal=1.0),
+    "contingency_similarity": Promise(same_table=1.0, ideal=1.0),
     "tstr": Promise(same_table=None, ideal=1.0),
     "coefficient_overlap": Promise(same_table=1.0, ideal=1.0),
     # The train part itself is the worst that privacy can get.
