@@ -1,0 +1,172 @@
+"""Disclosure figures of synthpop's `disclosure()` on the quasi-identifiers: repU and DiSCO.
+
+Raab, Nowok & Dibben, "Practical privacy metrics for synthetic data" (arXiv 2406.16826). Columns of more than
+20 values are taken in twentieths of the train part, as synthpop's `ngroups_keys` does; a missing value is a
+value of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
+from app.evaluation.columns import Codes, Floats
+from app.evaluation.privacy_distance import Space, sampled, space_of
+from app.evaluation.privacy_rates import advantage, one_in, rate
+
+_ENOUGH: Mapping[str, int] = {"train": 200, "holdout": 80, "synthetic": 1}
+_GROUPS = 20
+_NO_KEYS = "no quasi-identifier was named; name some in evaluation.quasi_identifiers"
+
+
+class ReplicatedUniques:
+    """Share of training persons who are unique on the quasi-identifiers, as one synthetic row is (repU)."""
+
+    name: ClassVar[str] = "replicated_uniques"
+    title: ClassVar[str] = "Replicated uniques on the quasi-identifiers (repU)"
+    dimension: ClassVar[Dimension] = "privacy"
+    higher_is_better: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout"})
+    depth: ClassVar[Depth] = "core"
+    measured_from: ClassVar[Mapping[str, int]] = _ENOUGH
+
+    def measure(self, tables: Tables) -> Score | NotMeasured:
+        """Measure at the size of the smaller real part, for who is unique depends on how many there are."""
+        if not tables.quasi_identifiers:
+            return NotMeasured(_NO_KEYS)
+        space = space_of(tables)
+        if isinstance(space, NotMeasured):
+            return space
+        keys = _places(space, tables.quasi_identifiers)
+        if not keys:
+            return NotMeasured("the quasi-identifiers are ids or free text, which are left out")
+        persons = min(len(space.train), len(space.holdout))
+        made = sampled(space.synthetic, len(space.train), np.random.default_rng([tables.seed, 4020]))
+        synthetic, train, holdout = _cells(space, keys, made)
+        size = int(max(part.max(initial=-1) for part in (synthetic, train, holdout))) + 1
+        times = [np.bincount(part, minlength=size) for part in (synthetic, train, holdout)]
+        alone = times[0] == 1
+        value = _unique(times[1][alone], len(train), persons)
+        baseline = _unique(times[2][alone], len(holdout), persons)
+        whole = float(np.count_nonzero(times[1][alone] == 1)) / len(train)
+        # Each person counts or does not: the binomial variance, at the number of persons.
+        found = rate(np.repeat([1.0, 0.0], [round(value * persons), persons - round(value * persons)]))
+        return Score(
+            value=value,
+            interval=(min(found.low, value), max(found.high, value)),
+            baseline=baseline,
+            reading=(
+                f"Among {persons:,} training persons {value:.2%} are unique on the quasi-identifiers as one "
+                f"synthetic row is; among as many holdout persons {baseline:.2%} are, by chance."
+            ),
+            details={
+                "aggregate": "unique in real and in synthetic / persons, the mean over samples of that size",
+                "repU": whole,
+                "repU_is": "the same over the whole train part, as synthpop states it",
+                "quasi_identifiers": [space.fields[place].name for place in keys],
+                "synthetic_rows": len(made),
+                "persons": persons,
+                "interval": "Wilson, 95 %",
+            },
+        )
+
+
+def _unique(times: Codes, of: int, drawn: int) -> float:
+    return min(max(float(one_in(of, times, drawn).sum()) / drawn, 0.0), 1.0)
+
+
+class Disco:
+    """Share of training persons whose sensitive value the synthetic rows give away (DiSCO)."""
+
+    name: ClassVar[str] = "disco"
+    title: ClassVar[str] = "Disclosive in synthetic, correct in real (DiSCO)"
+    dimension: ClassVar[Dimension] = "privacy"
+    higher_is_better: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout"})
+    depth: ClassVar[Depth] = "core"
+    measured_from: ClassVar[Mapping[str, int]] = _ENOUGH
+
+    def measure(self, tables: Tables) -> Score | NotMeasured:
+        """Measure for each named sensitive column."""
+        if not tables.quasi_identifiers:
+            return NotMeasured(_NO_KEYS)
+        if not tables.sensitive:
+            return NotMeasured("no sensitive column was named; name some in evaluation.sensitive")
+        space = space_of(tables)
+        if isinstance(space, NotMeasured):
+            return space
+        targets = _places(space, tables.sensitive)
+        keys = [place for place in _places(space, tables.quasi_identifiers) if place not in targets]
+        if not keys or not targets:
+            return NotMeasured(
+                "the named columns are ids or free text, or both quasi-identifier and sensitive"
+            )
+        made = sampled(space.synthetic, len(space.train), np.random.default_rng([tables.seed, 4021]))
+        cells = _cells(space, keys, made)
+        table, told = [], []
+        for place in targets:
+            train, holdout = _disclosed(cells, _cells(space, [place], made))
+            on_train, on_holdout = rate(train), rate(holdout)
+            gain = advantage(on_train, on_holdout)
+            told.append((train, holdout))
+            table.append({
+                "column": space.fields[place].name, "train_rate": on_train.value,
+                "holdout_rate": on_holdout.value, "advantage": gain.value, "low": gain.low, "high": gain.high,
+            })  # fmt: skip
+        value, baseline = (rate(np.mean([pair[side] for pair in told], axis=0)) for side in (0, 1))
+        return Score(
+            value=value.value,
+            interval=(value.low, value.high),
+            baseline=baseline.value,
+            reading=(
+                f"For {value.value:.2%} of the training persons all synthetic rows with their "
+                f"quasi-identifiers agree on the sensitive value, and "
+                f"rightly; for holdout persons it is {baseline.value:.2%}."
+            ),
+            details={
+                "aggregate": "mean of train_rate over the table",
+                "table": table,
+                "quasi_identifiers": [space.fields[place].name for place in keys],
+                "synthetic_rows": len(made),
+                "interval": "Wilson, 95 %; rates are of persons",
+            },
+        )
+
+
+def _places(space: Space, names: Sequence[str]) -> list[int]:
+    return [place for name in sorted(set(names)) if (place := space.place(name)) is not None]
+
+
+def _cells(space: Space, places: list[int], made: Floats) -> list[Codes]:
+    """Number the combinations of values: synthetic, train, holdout."""
+    parts = (made, space.train.raw, space.holdout.raw)
+    together = np.zeros(sum(map(len, parts)), dtype=np.int64)
+    for place in places:
+        real = space.train.raw[:, place]
+        values = np.concatenate([part[:, place] for part in parts])
+        present = real[~np.isnan(real)]
+        if space.scales[place] and len(np.unique(present)) > _GROUPS:
+            knots = np.unique(np.quantile(present, np.arange(1, _GROUPS) / _GROUPS))
+            values = np.where(np.isnan(values), np.nan, np.searchsorted(knots, values, side="right"))
+        found, numbered = np.unique(values, return_inverse=True)
+        # Renumbered after each column, so that the product never outgrows 64 bits.
+        together = np.unique(together * len(found) + numbered, return_inverse=True)[1]
+    edges = np.cumsum([len(part) for part in parts])[:-1]
+    return list(np.split(together, edges))
+
+
+def _disclosed(keys: list[Codes], target: list[Codes]) -> tuple[Floats, Floats]:
+    """Return for train and holdout who stands where all synthetic rows agree, and on the right value."""
+    size = int(max(part.max(initial=-1) for part in keys)) + 1
+    low = np.full(size, np.iinfo(np.int64).max)
+    high = np.full(size, -1, dtype=np.int64)
+    np.minimum.at(low, keys[0], target[0])
+    np.maximum.at(high, keys[0], target[0])
+    agreed = np.where(low == high, low, -1)
+    train, holdout = ((agreed[keys[side]] == target[side]).astype(np.float64) for side in (1, 2))
+    return train, holdout
