@@ -144,20 +144,25 @@ class Marginal:
         """Return the cell of each value of a drawn column, shape (n,)."""
         found = np.full(len(drawn), self.cells - 1)
         here = drawn.notna().to_numpy()
-        present = drawn[here]
+        found[here] = self._cell_of_bin[self.bins_of(drawn[here])]
+        return found
+
+    def bins_of(self, present: pd.Series[Any]) -> Ints:
+        """Return the bin of each present value, the nearest below for a value between two, shape (n,)."""
         if self.field.levels is None:
             ticks = np.round(numbers(self.field, present) * self.per_unit).astype("int64")
-            bins: NDArray[Any] = np.clip(
-                np.searchsorted(self.first, ticks, side="right") - 1, 0, len(self.first) - 1
-            )
-        elif self.field.type == "string":
-            bins = present.cat.codes.to_numpy()
-        else:
-            whole = self.encode(np.arange(len(self.field.levels)))
-            order = np.argsort(whole)
-            bins = order[np.searchsorted(whole[order], present.to_numpy(whole.dtype))]
-        found[here] = self._cell_of_bin[bins]
-        return found
+            return np.clip(np.searchsorted(self.first, ticks, side="right") - 1, 0, len(self.first) - 1)
+        if self.field.type == "string":
+            return np.asarray(present.cat.codes, "int64")
+        whole = self.encode(np.arange(len(self.field.levels)))
+        order = np.argsort(whole)
+        return np.asarray(order[np.searchsorted(whole[order], present.to_numpy(whole.dtype))])
+
+    def column_at(self, p: Floats, missing: NDArray[np.bool_]) -> Column:
+        """Return the quantiles at `p` (0 … 1), shape (n,), as a column of the field's dtype."""
+        from app.schema.frames import column
+
+        return column(self.field, self.encode(self._ticks(p)), missing)
 
     def column_of(self, cells: Ints) -> Column:
         """Return the column of these cells, where each is a single value."""

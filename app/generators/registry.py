@@ -16,7 +16,10 @@ from app.generators.base import Generator
 
 GROUP = "synthward.generators"
 
-BUILT_IN = {"marginals": "app.generators.marginals:Marginals"}
+BUILT_IN = {
+    "ctgan": "app.generators.ctgan:CTGAN",
+    "marginals": "app.generators.marginals:Marginals",
+}
 """Our own, so that they are found also where the package's metadata is absent or older than the code."""
 
 
