@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.evaluation.base import Dimension
 
-REPORT_VERSION = "1.0"
+REPORT_VERSION = "1.1"
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 
 Status = Literal["measured", "not_measured", "failed"]
@@ -68,6 +68,7 @@ class MetricResult(_Part):
     higher_is_better: bool | None = None
     bounds: tuple[float, float] | None = None
     reading: str = Field(description="the figure, or its absence, in one plain sentence")
+    meaning: str = Field(default="", description="what the figure is")
     reason: str | None = Field(
         default=None, description="why there is no value; of a failure only the kind of error"
     )
@@ -101,6 +102,27 @@ class ColumnSummary(_Part):
     train_missing_note: str = ""
     picture: Picture | None = None
     picture_note: str = ""
+
+
+class TableOneRow(_Part):
+    """A line of Table 1: one statistic of a column, real (train part) beside synthetic."""
+
+    column: str
+    unit: str = ""
+    statistic: Literal["mean (sd)", "median [Q1, Q3]", "n (%)", "missing"]
+    level: str = ""
+    scale: str = Field(
+        description="number, count, date, datetime or time: see `scale` of declared statistics"
+    )
+    spread_scale: str = Field(default="number", description="scale of a standard deviation")
+    real: tuple[float, ...] | None = Field(
+        default=None,
+        description="(mean, sd), (median, Q1, Q3) or (n, share); None where it is not said",
+    )
+    real_note: str = ""
+    synthetic: tuple[float, ...] | None = None
+    smd: float | None = Field(default=None, description="standardised mean difference, real to synthetic")
+    smd_holdout: float | None = Field(default=None, description="the same, train part to holdout")
 
 
 class Verdict(_Part):
@@ -157,6 +179,9 @@ class ReportDocument(_Part):
     verdicts: Verdicts
     metrics: tuple[MetricResult, ...]
     columns: tuple[ColumnSummary, ...]
+    table_one: tuple[TableOneRow, ...] = Field(
+        default=(), description="real beside synthetic, by the conventions of the journals"
+    )
     release: ReleaseDecision | None = None
     warnings: tuple[Warned, ...] = ()
     disclosure: Disclosure

@@ -105,9 +105,7 @@ def _levels(field: Field, made: pd.Series, real: pd.Series | None, min_cell: int
     if len(speak) == 0 or counts[0].sum() == 0:
         return None
     basis = speak[-1]
-    pooling = pool_levels({place: int(count) for place, count in enumerate(basis)}, min_cell)
-    named = sorted(pooling.kept, key=lambda place: -int(basis[place]))[:SHOWN_LEVELS]
-    named.sort()
+    named = named_levels(basis, min_cell)
     if not named:
         return None
     rest = [place for place in range(len(levels)) if place not in set(named)]
@@ -121,6 +119,12 @@ def _levels(field: Field, made: pd.Series, real: pd.Series | None, min_cell: int
         shares.append(tuple(part / max(int(item.sum()), 1) for part in parts))
     real_shares = shares[1] if real is not None and basis is counts[1] else None
     return Picture(levels=tuple(shown), synthetic=shares[0], train=real_shares)
+
+
+def named_levels(counts: np.ndarray, min_cell: int) -> list[int]:
+    """Return the positions of the levels that may be named and are: at most the SHOWN_LEVELS largest."""
+    pooling = pool_levels({place: int(count) for place, count in enumerate(counts)}, min_cell)
+    return sorted(sorted(pooling.kept, key=lambda place: -int(counts[place]))[:SHOWN_LEVELS])
 
 
 def _counts(values: np.ndarray, n_levels: int) -> np.ndarray:

@@ -5,6 +5,7 @@ Start with `evaluate`; `release_decision` reads its result against the limits th
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
@@ -25,6 +26,7 @@ from app.evaluation.document import (
 )
 from app.evaluation.overview import summarise
 from app.evaluation.registry import ABSENT, METRICS
+from app.evaluation.table_one import table_one
 from app.evaluation.utility import utility_verdict
 
 MISSING_NEEDS = {
@@ -40,8 +42,17 @@ LIMITS = {
 }
 """Release limits and the metric that each one bounds from above."""
 
-SHAPE_MARGIN = 0.05
-"""How far the mean shape score may fall below the holdout's before the verdict asks for attention."""
+MARGIN = 0.05
+"""How far a mean score may fall below its yardstick before the verdict asks for attention."""
+
+LIKENESS = (
+    "ks_complement",
+    "tv_complement",
+    "association_similarity",
+    "correlation_similarity",
+    "contingency_similarity",
+)
+"""The scores that the verdict on fidelity rests on."""
 
 
 def evaluate(
@@ -107,6 +118,7 @@ def evaluate(
         verdicts=verdicts,
         metrics=results,
         columns=columns,
+        table_one=table_one(tables) if evaluated else (),
         warnings=tuple(Warned(pointer=item["pointer"], message=item["message"]) for item in warnings),
         disclosure=Disclosure(min_cell=tables.min_cell, statement=_disclosure_statement(tables)),
     )
@@ -120,6 +132,7 @@ def run(metric: Metric, tables: Tables) -> MetricResult:
         "dimension": metric.dimension,
         "higher_is_better": metric.higher_is_better,
         "bounds": metric.bounds,
+        "meaning": _meaning(metric),
     }
     reason = _what_is_missing(metric, tables)
     try:
@@ -145,6 +158,12 @@ def run(metric: Metric, tables: Tables) -> MetricResult:
     return MetricResult(
         **common, status="not_measured", reading=_sentence(outcome.reason), reason=outcome.reason
     )
+
+
+def _meaning(metric: Metric) -> str:
+    """Return the first paragraph of what is written about the metric where it is defined."""
+    text = inspect.getdoc(type(metric)) or ""
+    return " ".join(text.split("\n\n")[0].split())
 
 
 def _what_is_missing(metric: Metric, tables: Tables) -> str:
@@ -197,29 +216,43 @@ def _beyond_chance(statistics: MetricResult) -> bool:
 
 
 def _fidelity_verdict(found: Mapping[str, MetricResult]) -> Verdict:
-    rule = f"Met where neither mean shape score lies more than {SHAPE_MARGIN} below that of the real holdout."
-    scores = [found[name] for name in ("ks_complement", "tv_complement") if name in found]
+    rule = (
+        f"Met where no mean score of shape or association lies more than {MARGIN} below that of the real "
+        "holdout."
+    )
+    return _beside_the_yardstick([found[name] for name in LIKENESS if name in found], rule)
+
+
+def _utility_verdict(results: Iterable[MetricResult]) -> Verdict:
+    rule = (
+        f"Met where no figure lies more than {MARGIN} below its yardstick: the same model, trained on the "
+        "real train part and tested on the same holdout."
+    )
+    return _beside_the_yardstick([item for item in results if item.dimension == "utility"], rule)
+
+
+def _beside_the_yardstick(scores: Sequence[MetricResult], rule: str) -> Verdict:
     measured = [score for score in scores if score.status == "measured"]
-    if not measured:
-        return (
-            _unmeasured(scores[0], rule)
-            if scores
-            else Verdict(level="not_measured", sentence="Not measured.", rule=rule)
-        )
+    failed = [score for score in scores if score.status == "failed"]
+    told = measured + failed or list(scores[:1])
+    if not told:
+        return Verdict(level="not_measured", sentence="Not measured.", rule=rule)
     level: Any = "met" if any(score.baseline is not None for score in measured) else "not_measured"
     for score in measured:
         assert score.value is not None  # it is measured
-        if score.baseline is not None and score.value < score.baseline - SHAPE_MARGIN:
+        if score.baseline is not None and score.value < score.baseline - MARGIN:
             level = "attention"
-    if any(score.status == "failed" for score in scores):
+    if failed and measured:
         level = "attention"
-    return Verdict(level=level, sentence=" ".join(score.reading for score in measured), rule=rule)
+    return Verdict(level=level, sentence=" ".join(score.reading for score in told), rule=rule)
 
 
 def _privacy_verdict(found: Mapping[str, MetricResult]) -> Verdict:
     rule = (
         "Met where the share of rows identical to a training row is no greater than the upper end of the "
-        "holdout's 95 % interval. It says nothing on other ways to recognise a person."
+        "holdout's 95 % interval, and no other figure's 95 % interval lies wholly on the worse side of its "
+        "yardstick (by chance alone one in forty does). It says nothing on ways to recognise a person that "
+        "were not tried."
     )
     matches = found.get("identical_match_share")
     if matches is None or matches.status != "measured" or matches.value is None:
@@ -228,7 +261,29 @@ def _privacy_verdict(found: Mapping[str, MetricResult]) -> Verdict:
         )
     interval: Any = matches.details["holdout_interval"]
     fine = matches.value == 0 or (interval is not None and matches.value <= interval[1])
-    return Verdict(level="met" if fine else "attention", sentence=matches.reading, rule=rule)
+    others = [
+        result
+        for result in found.values()
+        if result.dimension == "privacy" and result.baseline is not None and result.interval is not None
+    ]
+    others = [result for result in others if result is not matches and result.name != "repeated_row_share"]
+    worse = [result for result in others if _surely_worse(result)]
+    sentences = [matches.reading]
+    if worse:
+        names = "; ".join(result.title for result in worse)
+        sentences.append(f"Surely worse than the yardstick: {names}.")
+    elif others:
+        sentences.append(f"None of {len(others)} other figures is surely worse than its yardstick.")
+    level: Any = "met" if fine and not worse else "attention"
+    return Verdict(level=level, sentence=" ".join(sentences), rule=rule)
+
+
+def _surely_worse(result: MetricResult) -> bool:
+    assert result.interval is not None and result.baseline is not None  # chosen so
+    low, high = result.interval
+    known: Any = result.details.get("holdout_interval")  # the yardstick is an estimate, too
+    least, most = known or (result.baseline, result.baseline)
+    return bool(high < least if result.higher_is_better else low > most)
 
 
 def _summary(
@@ -264,14 +319,18 @@ def _summary(
         )
     else:
         shape = {
-            "met": "The columns are shaped much like the real ones",
-            "attention": "Some columns are shaped differently from the real ones",
-        }.get(verdicts.fidelity.level, "The shape of columns could not be judged")
+            "met": "Columns and their associations are much like the real ones",
+            "attention": "Columns or their associations differ from the real ones",
+        }.get(verdicts.fidelity.level, "How like the real ones they are could not be judged")
+        use = {
+            "met": "models trained on them do about as well as models trained on real rows",
+            "attention": "models trained on them do worse than models trained on real rows",
+        }.get(verdicts.utility.level, "their usefulness was not measured")
         copies = {
-            "met": "no more rows repeat a training row than chance would bring",
-            "attention": "more rows repeat a training row than chance would bring",
+            "met": "nothing that was tried tells training rows from rows never seen",
+            "attention": "some figure tells training rows from rows never seen: see Privacy",
         }.get(verdicts.privacy.level, "repeats of training rows were not counted")
-        third = f"{shape}, and {copies}; usefulness and other privacy attacks were not measured."
+        third = f"{shape}; {use}; {copies}."
     return first, second, third
 
 
@@ -302,8 +361,9 @@ def release_decision(report: ReportDocument | None, limits: Mapping[str, float] 
 
     Notes
     -----
-    The measured value is compared with the limit; a limit of 0 is met by exactly no match among all rows.
-    Where only a sample of the rows was compared, the upper end of the interval is held against the limit.
+    The upper end of the 95 % interval is held against the limit. Only no match among all rows that were made
+    needs no interval: it is a count. An attack of several kinds withholds as well where one of them surely
+    exceeds the limit, whatever they amount to together.
     """
     if not limits:
         return ReleaseDecision(decision="not_assessed", reasons=("no release limit was asked for",))
@@ -325,15 +385,28 @@ def _exceeds(report: ReportDocument | None, name: str, limit: float) -> str:
         return f"{name} {limit:g}: not measured, for this version knows no such figure"
     if result.status != "measured" or result.value is None:
         return f"{name} {limit:g}: not measured ({result.reason})"
+    upper = result.interval[1] if result.interval else 1.0
     compared = result.details.get("rows")
-    if isinstance(compared, int) and compared < report.rows_made:
-        upper = result.interval[1] if result.interval else 1.0
-        if upper > limit:
-            return (
-                f"{name} {limit:g}: only {compared} of {report.rows_made} rows were compared, "
-                f"and a share of up to {upper:.3g} is possible"
-            )
+    sampled = isinstance(compared, int) and compared < report.rows_made
+    if name == "max_identical_match_share" and result.value == 0 and not sampled:
         return ""
     if result.value > limit:
         return f"{name} {limit:g}: measured {result.value:.3g}"
+    if sampled and upper > limit:
+        return (
+            f"{name} {limit:g}: only {compared} of {report.rows_made} rows were compared, "
+            f"and a share of up to {upper:.3g} is possible"
+        )
+    if upper > limit:
+        return (
+            f"{name} {limit:g}: measured {result.value:.3g}, and up to {upper:.3g} is possible (95 % interval)"
+        )
+    return _one_kind_exceeds(result, name, limit)
+
+
+def _one_kind_exceeds(result: MetricResult, name: str, limit: float) -> str:
+    table: Any = result.details.get("table", [])
+    for row in table:
+        if isinstance(row, dict) and row.get("low", 0.0) > limit:
+            return f"{name} {limit:g}: the {row['attack']} attack alone gains at least {row['low']:.3g}"
     return ""

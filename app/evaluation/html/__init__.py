@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from app.evaluation.html.drawing import draw
+from app.evaluation.html.figures import draw_all
 
 SHOWN_STATEMENTS = 200
 """Checks and declared statistics that the page lists, the worst first; the JSON report holds all."""
+
+SHOWN_PARTS = 25
+"""Rows of the table behind any other figure."""
+
+TOLD = frozenset({"adherence", "declared_statistics", "ks_complement", "tv_complement"})
+"""Metrics whose tables the page shows in a form of their own."""
 
 WORDS = {
     "met": "✓ met",
@@ -49,9 +56,22 @@ def render_page(report: Mapping[str, Any]) -> str:
     checks = metrics.get("adherence", {}).get("details", {}).get("table", [])
     # What is broken first, and the dull "is of type" last: with 300 columns the page shows but a part.
     checks = sorted(checks, key=lambda row: (-row["broken"], row["pointer"].endswith("/type")))
+    pictures = [
+        {"title": drawn.title, "metric": drawn.metric, "svg": Markup(drawn.svg)}
+        for drawn in draw_all(report["metrics"])
+    ]
     template = _environment().get_template("page.html.jinja")
     return template.render(
-        report=report, metrics=metrics, scores=scores, checks=checks, shown=SHOWN_STATEMENTS, words=WORDS
+        report=report,
+        metrics=metrics,
+        scores=scores,
+        checks=checks,
+        pictures=pictures,
+        undrawn=[column for column in report["columns"] if not column["picture"]],
+        shown=SHOWN_STATEMENTS,
+        parts=SHOWN_PARTS,
+        told=TOLD,
+        words=WORDS,
     )
 
 
@@ -70,6 +90,12 @@ def _environment() -> Environment:
         scaled=scaled,
         error=error,
         named=named,
+        figure=figure,
+        decimals=decimals,
+        heads=heads,
+        numeric=numeric,
+        cell=cell,
+        said=said,
         drawn=lambda column: Markup(draw(column)),
     )
     return environment
@@ -78,6 +104,71 @@ def _environment() -> Environment:
 def named(statement: str) -> Markup:
     """Set the `names` of a statement in a fixed-width face."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(statement))))
+
+
+def decimals(value: float | None, places: int) -> str:
+    """Write a number with so many decimals."""
+    return "–" if value is None else f"{value:.{places}f}".replace("-", "−")
+
+
+def figure(value: float | None, metric: Mapping[str, Any]) -> str:
+    """Write the figure of a metric: a share of rows in per cent, else a number."""
+    if value is not None and metric["name"].endswith("_share"):
+        return share(value)
+    return decimals(value, 3) if value is None or abs(value) < 10 else number(value, 4)
+
+
+def heads(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys of a table's rows that hold something to show, in the order of their first row."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [
+        name
+        for name in names
+        if all(not isinstance(row.get(name), dict | list) or _pair(row[name]) for row in rows)
+        and any(row.get(name) not in (None, "") for row in rows)
+    ]
+
+
+def numeric(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Whether a table's column holds numbers."""
+    values = [row.get(name) for row in rows if row.get(name) is not None]
+    return all(
+        _pair(value) or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values
+    )
+
+
+def _pair(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) == 2 and all(isinstance(item, int | float) for item in value)
+    )
+
+
+def cell(value: Any) -> str:
+    """Write a cell of a table of unknown content."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if _pair(value):
+        return f"{cell(value[0])} to {cell(value[1])}"
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    return number(value, 3) if isinstance(value, float) else str(value)
+
+
+def said(row: Mapping[str, Any], side: str) -> str:
+    """Write a cell of Table 1."""
+    values = row[side]
+    if values is None:
+        return str(row.get(f"{side}_note") or "–")
+    if row["scale"] == "count":
+        return f"{values[0]:,.0f} ({share(values[1])})"
+    shown = [scaled(value, row["scale"]) for value in values]
+    if row["statistic"] == "mean (sd)":
+        return (
+            f"{shown[0]} ({error(values[1], row['spread_scale']) if row['scale'] != 'number' else shown[1]})"
+        )
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -81,7 +81,7 @@ def _title(name: str, what: str, real: bool) -> str:
 def _svg(title: str, height: int, body: str) -> str:
     label = escape(title, quote=True)
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" '
+        f'<svg class="small" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" '
         f'aria-label="{label}">'
         f"<title>{escape(title)}</title>{body}</svg>"
     )
