@@ -223,14 +223,6 @@ def _fidelity_verdict(found: Mapping[str, MetricResult]) -> Verdict:
     return _beside_the_yardstick([found[name] for name in LIKENESS if name in found], rule)
 
 
-def _utility_verdict(results: Iterable[MetricResult]) -> Verdict:
-    rule = (
-        f"Met where no figure lies more than {MARGIN} below its yardstick: the same model, trained on the "
-        "real train part and tested on the same holdout."
-    )
-    return _beside_the_yardstick([item for item in results if item.dimension == "utility"], rule)
-
-
 def _beside_the_yardstick(scores: Sequence[MetricResult], rule: str) -> Verdict:
     measured = [score for score in scores if score.status == "measured"]
     failed = [score for score in scores if score.status == "failed"]
@@ -399,7 +391,7 @@ def _exceeds(report: ReportDocument | None, name: str, limit: float) -> str:
         )
     if upper > limit:
         return (
-            f"{name} {limit:g}: measured {result.value:.3g}, and up to {upper:.3g} is possible (95 % interval)"
+            f"{name} {limit:g}: measured {result.value:.3g}, up to {upper:.3g} is possible (95 % interval)"
         )
     return _one_kind_exceeds(result, name, limit)
 
