@@ -29,9 +29,17 @@ def persons_needed(limit: float) -> int | None:
     if limit <= 0:
         return None
     z2 = NormalDist().inv_cdf(0.975) ** 2
-    # The least float is subtracted: 0.05 asks for 73 and not for 74 through a rounding upward.
+    # What rounding adds to a whole number must not ask for one more.
     needed = max(math.ceil(z2 * (1 / limit - 1) - 1e-9), 10)
     return needed if needed <= MOST_ATTACKS else None
+
+
+def least_limit() -> float:
+    """Return the least limit that the largest of tables can show, rounded up to two digits."""
+    z2 = NormalDist().inv_cdf(0.975) ** 2
+    least = z2 / (MOST_ATTACKS + z2)
+    step = 10.0 ** (math.floor(math.log10(least)) - 1)
+    return math.ceil(least / step) * step
 
 
 def rows_needed(limit: float, holdout: float) -> int | None:
@@ -59,5 +67,5 @@ def rows_needed(limit: float, holdout: float) -> int | None:
     persons = persons_needed(limit)
     if persons is None:
         return None
-    # The split may miss a share by one row.
-    return math.ceil(round(persons / min(holdout, 1 - holdout), 6))
+    # The split rounds the holdout down or up by less than a row.
+    return math.ceil(round(max(persons / holdout, (persons + 1) / (1 - holdout)), 6))

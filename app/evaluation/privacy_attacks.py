@@ -236,12 +236,14 @@ def _tried(space: Space, predicates: _Predicates, persons: int) -> _Tried:
     low = excess - np.hypot(
         scale * (on_train.value - on_train.low), scale * (on_holdout.high - on_holdout.value)
     )
-    gain = Rate(*(_gained(train_rate, float(item)) for item in (excess, low, high)))
+    value, least, most = (_gained(train_rate, float(item)) for item in (excess, low, high))
+    # So few persons cannot show less, however the luck of the split falls (`app.rows_needed`).
+    gain = Rate(value, least, max(most, rate(np.zeros(persons)).high))
     return _Tried(train_rate, min(max(train_rate - excess, 0.0), 1.0), gain)
 
 
 def _gained(on_train: float, excess: float) -> float:
-    left = 1 - on_train + excess
+    left = 1 - max(on_train - excess, 0.0)
     if left <= 1e-12:
         return 0.0 if abs(excess) <= 1e-12 else -1.0
     return min(max(excess / left, -1.0), 1.0)
@@ -275,7 +277,8 @@ def _isolated(points: Points, predicates: _Predicates, persons: int) -> tuple[Ra
     variance = float(((influence - influence.mean()) ** 2).sum())
     # At the scale of the whole part: there a train person counts once, not persons / n times.
     scale = n / persons
-    whole = rate_with(min(scale * value, 1.0), scale**2 * variance, len(predicates), min(len(predicates), n))
+    units = min(len(predicates), persons)
+    whole = rate_with(min(scale * value, 1.0), scale**2 * variance, len(predicates), units)
     found = Rate(value, min(whole.low / scale, value), max(whole.high / scale, value))
     return found, float((counts == 1).mean())
 

@@ -22,6 +22,7 @@ from app.generators.base import Capabilities, Generator, learns
 from app.generators.registry import UnknownGenerator
 from app.jobs.repository import Reference
 from app.jobs.schemas import MAX_SEED, EvaluationRequest, JobRequest, ReleaseLimits
+from app.rows_needed import least_limit, rows_needed
 from app.schema.check_rows import check_row_count
 from app.schema.parse import parse_schema
 from app.schema.table import TableSchema
@@ -147,7 +148,7 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
         if request is not None:
             faults += evaluation_fields(request.evaluation, schema, reference)
     if request is not None:
-        faults += _release(request, warnings)
+        faults += _release(request, reference)
     if faults or request is None or schema is None or generator is None or options is None:
         raise InvalidInput(_once(faults))
 
@@ -329,7 +330,7 @@ def evaluation_fields(
     return faults
 
 
-def _release(request: JobRequest, warnings: list[Fault]) -> list[Fault]:
+def _release(request: JobRequest, reference: Reference | None) -> list[Fault]:
     limits = request.release
     if limits is None:
         return []
@@ -353,15 +354,34 @@ def _release(request: JobRequest, warnings: list[Fault]) -> list[Fault]:
             )
         )
     if limits.max_singling_out_advantage is not None:
-        warnings.append(
-            Fault(
-                "/release/max_singling_out_advantage",
-                "This version cannot measure singling out. A limit that cannot be measured withholds: the "
-                "rows of this "
-                "job will not be given out.",
-            )
-        )
+        place = "/release/max_singling_out_advantage"
+        faults += [
+            Fault(place, message)
+            for message in _too_small(request, limits.max_singling_out_advantage, reference)
+        ]
     return faults
+
+
+def _too_small(request: JobRequest, limit: float, reference: Reference | None) -> list[str]:
+    """Say why a limit on singling out cannot be met, whatever the rows are like."""
+    if request.reference_id is None:
+        return [
+            "Singling out is measured against a real table: give `reference_id`, or leave this limit out."
+        ]
+    needed = rows_needed(limit, request.evaluation.holdout)
+    if needed is None:
+        return [
+            "No table is large enough to show so small an advantage with 95 % confidence: choose at least "
+            f"{least_limit():.2g}, or leave this limit out."
+        ]
+    if reference is not None and reference.rows < needed:
+        return [
+            f"The reference has {reference.rows} rows. To show an advantage of at most {limit:g} with 95 % "
+            f"confidence takes {needed} rows (persons, where one has several) at a holdout "
+            f"of {request.evaluation.holdout:g}, even where no attack succeeds. Upload more rows, choose a "
+            "higher limit, or leave it out."
+        ]
+    return []
 
 
 def _learns(generator: type[Generator], options: BaseModel) -> bool:

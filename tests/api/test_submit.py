@@ -178,13 +178,29 @@ def test_unknown_properties_of_the_schema_are_kept_and_named(local: Service) -> 
     assert any(warning["pointer"] == "/schema/colour" for warning in job["warnings"])
 
 
-def test_a_limit_that_cannot_be_measured_is_told_beforehand(local: Service) -> None:
-    job = local.http.post("/v1/jobs", json={**BODY, "release": {"max_singling_out_advantage": 0.05}}).json()
-    (warning,) = job["warnings"]
-    assert (
-        warning["pointer"] == "/release/max_singling_out_advantage"
-        and "not be given out" in warning["message"]
-    )
+@pytest.mark.parametrize(
+    ("limit", "rows", "said"),
+    [(0.05, 243, "244 rows"), (0.0, 100_000, "No table is large enough"), (0.0005, 100_000, "0.00077")],
+)
+def test_a_limit_that_the_table_is_too_small_for_is_refused_with_the_rows_it_needs(
+    me: Caller, limit: float, rows: int, said: str
+) -> None:
+    body = {**BODY, "reference_id": me.dataset(rows=rows), "release": {"max_singling_out_advantage": limit}}
+    answer = me.post(body)
+    assert pointers(answer) == ["/release/max_singling_out_advantage"]
+    assert said in answer.json()["errors"][0]["message"]
+
+
+def test_a_limit_that_the_table_is_large_enough_for_is_taken_without_a_warning(me: Caller) -> None:
+    limit = {"max_singling_out_advantage": 0.05}
+    answer = me.post({**BODY, "reference_id": me.dataset(rows=244), "release": limit})
+    assert answer.status_code == 202, answer.text
+    assert not [item for item in answer.json()["warnings"] if item["pointer"].startswith("/release")]
+
+
+def test_a_limit_on_singling_out_needs_a_real_table(local: Service) -> None:
+    answer = local.http.post("/v1/jobs", json={**BODY, "release": {"max_singling_out_advantage": 0.05}})
+    assert pointers(answer) == ["/release/max_singling_out_advantage"]
 
 
 def test_without_a_schema_the_references_is_taken_and_its_use_counted(service: Service, me: Caller) -> None:
