@@ -1,7 +1,8 @@
 """What is trained: a linear model, boosted trees, a random forest, and the yardsticks of one line.
 
-Each learner is `learn(task, sample, seed) -> predict`, and `predict(frame)` gives class shares, shape (n, k),
-or numbers, shape (n,). scikit-learn is imported inside functions. All on one thread.
+Each learner is `learn(task, rows, seed) -> predict`, and `predict(rows)` gives class shares, shape (n, k), or
+numbers, shape (n,). Rows are encoded once (`encoder_of`), for models are fitted many times. scikit-learn is
+imported inside functions.
 """
 
 from __future__ import annotations
@@ -11,28 +12,83 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from app.evaluation.columns import Codes, Floats
 from app.evaluation.utility.target import Sample, Task
 
-Predict = Callable[[pd.DataFrame], Floats]
-Learn = Callable[[Task, Sample, int], Predict]
-
 BINS = 5
 """Groups of equal size into which the single-column rule cuts a number."""
 
 
-def linear(task: Task, sample: Sample, seed: int) -> Predict:
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Encoded rows.
+
+    Parameters
+    ----------
+    linear, trees : ndarray of float64, shape (n, …)
+        As `app.evaluation.models.Encoding` makes them.
+    groups : ndarray of int64, shape (n, p)
+        For each column the group of the row: a level, a fifth of the numbers; 0 is missing.
+    y : ndarray, shape (n,)
+    """
+
+    linear: Floats
+    trees: Floats
+    groups: Codes
+    y: NDArray[Any]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.y)
+
+    def take(self, chosen: Codes) -> Rows:
+        """Return some of the rows."""
+        return Rows(self.linear[chosen], self.trees[chosen], self.groups[chosen], self.y[chosen])
+
+
+Predict = Callable[[Rows], Floats]
+Learn = Callable[[Task, Rows, int], Predict]
+
+
+def encoder_of(task: Task) -> Callable[[Sample], Rows]:
+    """Return what encodes samples of the task; numbers are cut at the quintiles of the train part."""
+    real = task.encoding.trees(task.train.frame)
+    cuts = [
+        None
+        if level
+        else np.unique(np.quantile(column[~np.isnan(column)], np.arange(1, BINS) / BINS))
+        if not np.isnan(column).all()
+        else np.empty(0)
+        for column, level in zip(real.T, task.encoding.categorical, strict=True)
+    ]
+
+    def encode(sample: Sample) -> Rows:
+        trees = task.encoding.trees(sample.frame)
+        groups = np.zeros(trees.shape, dtype=np.int64)
+        for place, edges in enumerate(cuts):
+            column = trees[:, place]
+            known = ~np.isnan(column)
+            groups[known, place] = 1 + (
+                column[known].astype(np.int64)
+                if edges is None
+                else np.searchsorted(edges, column[known], side="left")
+            )
+        return Rows(task.encoding.linear(sample.frame), trees, groups, sample.y)
+
+    return encode
+
+
+def linear(task: Task, rows: Rows, seed: int) -> Predict:
     """Fit a logistic or ridge regression on standardised columns (penalty 1)."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     model = LogisticRegression(max_iter=300) if task.is_classification else Ridge(alpha=1.0)
-    return _fitted(task, sample, model, task.encoding.linear)
+    return _fitted(task, rows, model, lambda those: those.linear)
 
 
-def boosted_trees(task: Task, sample: Sample, seed: int) -> Predict:
+def boosted_trees(task: Task, rows: Rows, seed: int) -> Predict:
     """Fit scikit-learn's histogram gradient boosting."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -42,35 +98,35 @@ def boosted_trees(task: Task, sample: Sample, seed: int) -> Predict:
         max_iter=max(100 // max(len(task.classes) - 1, 1), 30),
         learning_rate=0.1,
         max_leaf_nodes=15,
-        min_samples_leaf=max(min(20, len(sample) // 10), 2),
+        min_samples_leaf=max(min(20, len(rows) // 10), 2),
         categorical_features=task.encoding.categorical,
         early_stopping=False,
         random_state=seed,
     )
-    return _fitted(task, sample, model, task.encoding.trees)
+    return _fitted(task, rows, model, lambda those: those.trees)
 
 
-def random_forest(task: Task, sample: Sample, seed: int) -> Predict:
+def random_forest(task: Task, rows: Rows, seed: int) -> Predict:
     """Fit a random forest of 200 trees."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     kind = RandomForestClassifier if task.is_classification else RandomForestRegressor
     model = kind(n_estimators=200, min_samples_leaf=2, max_features="sqrt", random_state=seed, n_jobs=1)
-    return _fitted(task, sample, model, lambda frame: np.nan_to_num(task.encoding.linear(frame)))
+    return _fitted(task, rows, model, lambda those: those.linear)
 
 
-def most_frequent(task: Task, sample: Sample, seed: int) -> Predict:
+def most_frequent(task: Task, rows: Rows, seed: int) -> Predict:
     """Predict what is most frequent (its shares), or the mean, for everybody."""
     if task.is_classification:
-        shares = np.bincount(sample.y, minlength=len(task.classes)) / len(sample)
-        return lambda frame: np.tile(shares, (len(frame), 1))
-    mean = float(sample.y.mean())
-    return lambda frame: np.full(len(frame), mean)
+        shares = np.bincount(rows.y, minlength=len(task.classes)) / len(rows)
+        return lambda those: np.tile(shares, (len(those), 1))
+    mean = float(rows.y.mean())
+    return lambda those: np.full(len(those), mean)
 
 
-def best_single_column(task: Task, sample: Sample, seed: int) -> Predict:
+def best_single_column(task: Task, rows: Rows, seed: int) -> Predict:
     """Predict from one column alone (see `SingleColumnRule`)."""
-    return SingleColumnRule.learned(task, sample)
+    return SingleColumnRule.learned(task, rows)
 
 
 MODELS: Mapping[str, Learn] = {
@@ -84,20 +140,20 @@ YARDSTICKS: Mapping[str, Learn] = {
 }
 
 
-def _fitted(task: Task, sample: Sample, model: Any, encode: Callable[[pd.DataFrame], Floats]) -> Predict:
+def _fitted(task: Task, sample: Rows, model: Any, encode: Callable[[Rows], Floats]) -> Predict:
     if len(np.unique(sample.y)) < 2:
         # Synthetic rows of one class teach that class and nothing else.
         return most_frequent(task, sample, 0)
     centre, spread = 0.0, 1.0
     if not task.is_classification:
         centre, spread = float(sample.y.mean()), float(sample.y.std()) or 1.0
-    model.fit(encode(sample.frame), sample.y if task.is_classification else (sample.y - centre) / spread)
+    model.fit(encode(sample), sample.y if task.is_classification else (sample.y - centre) / spread)
 
-    def predict(frame: pd.DataFrame) -> Floats:
+    def predict(rows: Rows) -> Floats:
         if not task.is_classification:
-            return np.asarray(model.predict(encode(frame)), dtype=np.float64) * spread + centre
-        shares = np.zeros((len(frame), len(task.classes)))
-        shares[:, model.classes_] = model.predict_proba(encode(frame))
+            return np.asarray(model.predict(encode(rows)), dtype=np.float64) * spread + centre
+        shares = np.zeros((len(rows), len(task.classes)))
+        shares[:, model.classes_] = model.predict_proba(encode(rows))
         return shares
 
     return predict
@@ -111,43 +167,26 @@ class SingleColumnRule:
     with the best Akaike criterion (Akaike 1974) in the rows that the rule is learned from.
     """
 
-    task: Task
     place: int
     column: str
     predictions: NDArray[Any]
 
     @classmethod
-    def learned(cls, task: Task, sample: Sample) -> SingleColumnRule:
+    def learned(cls, task: Task, sample: Rows) -> SingleColumnRule:
         """Choose the column and learn its groups' predictions."""
-        cells = _cells(task, sample.frame)
+        cells = sample.groups
         best, best_criterion = 0, np.inf
         for place in range(cells.shape[1]):
             criterion = _criterion(task, cells[:, place], sample.y)
             if criterion < best_criterion:
                 best, best_criterion = place, criterion
-        return cls(task, best, task.encoding.names[best], _group_means(task, cells[:, best], sample.y))
+        return cls(best, task.encoding.names[best], _group_means(task, cells[:, best], sample.y))
 
-    def __call__(self, frame: pd.DataFrame) -> Floats:
+    def __call__(self, rows: Rows) -> Floats:
         """Predict; a group that the rule has not seen gets the overall prediction (the last one)."""
-        cells = _cells(self.task, frame)[:, self.place]
+        cells = rows.groups[:, self.place]
         last = len(self.predictions) - 1
         return np.asarray(self.predictions[np.where(cells < last, cells, last)], dtype=np.float64)
-
-
-def _cells(task: Task, frame: pd.DataFrame) -> Codes:
-    """Return the group of each row by each column; 0 is missing."""
-    values = task.encoding.trees(frame)
-    cells = np.zeros(values.shape, dtype=np.int64)
-    real = task.encoding.trees(task.train.frame)
-    for place in range(values.shape[1]):
-        column, known = values[:, place], ~np.isnan(values[:, place])
-        if task.encoding.categorical[place]:
-            cells[known, place] = column[known].astype(np.int64) + 1
-            continue
-        present = real[:, place][~np.isnan(real[:, place])]
-        cuts = np.unique(np.quantile(present, np.arange(1, BINS) / BINS)) if len(present) else np.empty(0)
-        cells[known, place] = np.searchsorted(cuts, column[known], side="left") + 1
-    return cells
 
 
 def _group_means(task: Task, cells: Codes, y: NDArray[Any]) -> NDArray[Any]:

@@ -7,16 +7,18 @@ no more: a table can pass and still be wrong elsewhere (arXiv 2503.20903).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, ClassVar
 
 import numpy as np
 
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
-from app.evaluation.bootstrap import auroc_interval, normal_interval
+from app.evaluation.bootstrap import around, auroc_interval
 from app.evaluation.columns import Floats, cell_rows
-from app.evaluation.utility.learners import MODELS, YARDSTICKS, SingleColumnRule
+from app.evaluation.utility.learners import MODELS, YARDSTICKS, Learn, Rows, SingleColumnRule, encoder_of
 from app.evaluation.utility.scoring import BOUNDS, draw_weights, measures
 from app.evaluation.utility.target import Sample, Task, task_of
 
@@ -28,6 +30,9 @@ MOST_ROWS = 20_000
 MOST_CELLS = 1_500_000
 MOST_HOLDOUT = 10_000
 MOST_REPLICATES = 5
+REFITS = 8
+MOST_REFIT_ROWS = 4000
+MOST_REFIT_CELLS = 200_000
 CURVES = 3
 """At most so many classes have their ROC curve drawn."""
 
@@ -54,9 +59,9 @@ class TrainSyntheticTestReal:
         """Measure. `details["table"]` has a row for each model and yardstick and each measure.
 
         The value is the mean of `tstr` over models, of AUROC or R²; its baseline the mean of `trtr`. The
-        intervals are by bootstrap of the holdout's rows (persons, where `group` names them): they say how
-        sure the figure is of these rows, not how other rows of the same generator would do; the spread
-        over replicates says that.
+        intervals hold two sources of chance: which persons are in the holdout (bootstrap, of persons where
+        `group` names them) and which rows the models were trained on (models fitted again to resampled
+        rows). They say how other tables of the same population and generator would do.
         """
         from threadpoolctl import threadpool_limits
 
@@ -65,6 +70,43 @@ class TrainSyntheticTestReal:
             return task
         with threadpool_limits(limits=1):
             return _Trial(task, tables).score()
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A figure with what moves it.
+
+    Parameters
+    ----------
+    draws : ndarray, shape (1 + DRAWS,)
+        On the holdout and on resamples of it.
+    again : ndarray, shape (REFITS,)
+        Deviations that come of training on other rows.
+    """
+
+    draws: Floats
+    again: Floats
+
+    @classmethod
+    def mean(cls, those: Sequence[_Drawn]) -> _Drawn:
+        """Return the mean of figures that were drawn together."""
+        return cls(
+            np.mean([one.draws for one in those], axis=0), np.mean([one.again for one in those], axis=0)
+        )
+
+    @property
+    def value(self) -> float:
+        """The figure itself."""
+        return float(self.draws[0])
+
+    @property
+    def error(self) -> float | None:
+        """The standard error; None where too few draws have a value."""
+        finite = self.draws[1:][np.isfinite(self.draws[1:])]
+        if len(finite) < 20:
+            return None
+        training = float((self.again**2).sum()) / max(len(self.again) - 1, 1)
+        return math.sqrt(float(finite.var(ddof=1)) + training)
 
 
 class _Trial:
@@ -76,8 +118,9 @@ class _Trial:
         columns = max(len(task.encoding.names), 1)
         synthetic = task.synthetic[:MOST_REPLICATES]
         self.rows = min(len(task.train), *map(len, synthetic), MOST_ROWS, max(MOST_CELLS // columns, 1000))
-        self.train = self._some(task.train, self.rows)
-        self.synthetic = tuple(self._some(sample, self.rows) for sample in synthetic)
+        encode = encoder_of(task)
+        self.train = encode(self._some(task.train, self.rows))
+        self.synthetic = tuple(encode(self._some(sample, self.rows)) for sample in synthetic)
         self.persons = task.persons(tables)
         holdout = task.holdout
         if len(holdout) > MOST_HOLDOUT:
@@ -86,7 +129,7 @@ class _Trial:
             holdout = holdout.take(chosen)
         if self.persons is not None:
             self.persons = np.unique(self.persons, return_inverse=True)[1]
-        self.holdout = holdout
+        self.holdout = encode(holdout)
         rng = np.random.default_rng([tables.seed, STREAM, 1])
         self.weights = draw_weights(rng, len(holdout), DRAWS, self.persons)
 
@@ -101,7 +144,7 @@ class _Trial:
         """Train, test and tell."""
         models = [name for name in MODELS if name != "random forest" or self.tables.depth == "full"]
         table: list[dict[str, Any]] = []
-        headline: list[tuple[Floats, Floats]] = []
+        headline: list[tuple[_Drawn, _Drawn]] = []
         each_replicate: list[list[float]] = []
         predictions: dict[str, tuple[Floats, Floats]] = {}
         notes: dict[str, str] = {}
@@ -111,44 +154,68 @@ class _Trial:
             if isinstance(real, SingleColumnRule) and isinstance(made[0], SingleColumnRule):
                 notes = {"synthetic": made[0].column, "train": real.column}
             shown = NAMES[self.task.is_classification].get(name, name)
-            real_shares = real(self.holdout.frame)
-            made_shares = [predict(self.holdout.frame) for predict in made]
-            trtr = measures(self.holdout.y, real_shares, self.weights)
+            real_shares = real(self.holdout)
+            made_shares = [predict(self.holdout) for predict in made]
+            on_real = measures(self.holdout.y, real_shares, self.weights)
             tstr = [measures(self.holdout.y, shares, self.weights) for shares in made_shares]
-            for place, measure in enumerate(trtr):
-                together = np.mean([found[measure] for found in tstr], axis=0)
+            real_again, made_again = (self._again(learn, side) for side in (self.train, self.synthetic[0]))
+            for place, measure in enumerate(on_real):
+                trtr = _Drawn(on_real[measure], real_again[measure])
+                # The mean over replicates varies less with what each was trained on.
+                together = _Drawn(
+                    np.mean([found[measure] for found in tstr], axis=0),
+                    made_again[measure] / np.sqrt(len(tstr)),
+                )
                 table.append(
-                    self._row(shown, name in MODELS, measure, together, trtr[measure])
+                    self._row(shown, name in MODELS, measure, together, trtr)
                     | self._replicates([float(found[measure][0]) for found in tstr])
                 )
                 if name in MODELS and place == 0:
-                    headline.append((together, trtr[measure]))
+                    headline.append((together, trtr))
                     each_replicate.append([float(found[measure][0]) for found in tstr])
                     predictions[shown] = (made_shares[0], real_shares)
         return self._told(table, headline, each_replicate, predictions, notes)
 
-    def _row(self, model: str, is_model: bool, measure: str, tstr: Floats, trtr: Floats) -> dict[str, Any]:
-        difference = tstr - trtr
+    def _again(self, learn: Learn, sample: Rows) -> dict[str, Floats]:
+        """Return each measure of models of resampled rows, as deviations from their mean.
+
+        A resample of fewer rows than the sample varies more, by the root of the ratio of rows.
+        """
+        columns = max(len(self.task.encoding.names), 1)
+        rows = min(len(sample), MOST_REFIT_ROWS, max(MOST_REFIT_CELLS // columns, 500))
+        # The same rows for every model: their mean is refitted as one.
+        rng = np.random.default_rng([self.tables.seed, STREAM, 3])
+        ones = np.ones((1, len(self.holdout)))
+        found = []
+        for _ in range(REFITS):
+            chosen = np.sort(rng.integers(0, len(sample), rows))
+            predict = learn(self.task, sample.take(chosen), self.seed)
+            found.append(measures(self.holdout.y, predict(self.holdout), ones))
+        drawn = {name: np.array([float(one[name][0]) for one in found]) for name in found[0]}
+        return {name: (each - each.mean()) * np.sqrt(rows / len(sample)) for name, each in drawn.items()}
+
+    def _row(self, model: str, is_model: bool, measure: str, tstr: _Drawn, trtr: _Drawn) -> dict[str, Any]:
+        value, error = tstr.value - trtr.value, _difference_error(tstr, trtr)
         return {
             "model": model,
             "kind": "model" if is_model else "yardstick",
             "measure": measure,
-            "tstr": float(tstr[0]),
+            "tstr": tstr.value,
             "tstr_interval": self._interval(measure, tstr),
-            "trtr": float(trtr[0]),
+            "trtr": trtr.value,
             "trtr_interval": self._interval(measure, trtr),
-            "difference": float(difference[0]),
-            "difference_interval": _listed(normal_interval(float(difference[0]), difference[1:])),
+            "difference": value,
+            "difference_interval": None if error is None else list(around(value, error)),
         }
 
-    def _interval(self, measure: str, drawn: Floats) -> list[float] | None:
-        value, draws = float(drawn[0]), drawn[1:][np.isfinite(drawn[1:])]
-        if measure == "AUROC" and len(draws) >= 20:
+    def _interval(self, measure: str, drawn: _Drawn) -> list[float] | None:
+        error = drawn.error
+        if error is None:
+            return None
+        if measure == "AUROC":
             smallest = int(np.bincount(self.holdout.y).min())
-            return list(
-                auroc_interval(value, float(draws.std(ddof=1)), smallest, len(self.holdout) - smallest)
-            )
-        return _listed(normal_interval(value, draws, BOUNDS[measure]))
+            return list(auroc_interval(drawn.value, error, smallest, len(self.holdout) - smallest))
+        return list(around(drawn.value, error, BOUNDS[measure]))
 
     def _replicates(self, values: list[float]) -> dict[str, Any]:
         return {} if len(values) < 2 else {"replicates": values, "replicates_sd": stdev(values)}
@@ -156,17 +223,17 @@ class _Trial:
     def _told(
         self,
         table: list[dict[str, Any]],
-        headline: list[tuple[Floats, Floats]],
+        headline: list[tuple[_Drawn, _Drawn]],
         each_replicate: list[list[float]],
         predictions: Mapping[str, tuple[Floats, Floats]],
         chosen: Mapping[str, str],
     ) -> Score:
         measure = "AUROC" if self.task.is_classification else "R²"
-        tstr, trtr = (np.mean(side, axis=0) for side in zip(*headline, strict=True))
-        value, baseline = float(tstr[0]), float(trtr[0])
+        tstr, trtr = (_Drawn.mean(side) for side in zip(*headline, strict=True))
+        value, baseline = tstr.value, trtr.value
         interval = self._interval(measure, tstr)
-        difference = tstr - trtr
-        difference_interval = normal_interval(float(difference[0]), difference[1:])
+        difference, error = value - baseline, _difference_error(tstr, trtr)
+        difference_interval = None if error is None else around(difference, error)
         single = next(
             row for row in table if row["model"] == "best single column" and row["measure"] == measure
         )
@@ -179,8 +246,8 @@ class _Trial:
             "table": table,
             "trtr": baseline,
             "trtr_interval": self._interval(measure, trtr),
-            "difference": float(difference[0]),
-            "difference_interval": _listed(difference_interval),
+            "difference": difference,
+            "difference_interval": None if difference_interval is None else list(difference_interval),
             "best_single_column": dict(chosen),
             "trained_on_rows": self.rows,
             "tested_on_rows": len(self.holdout),
@@ -188,8 +255,8 @@ class _Trial:
             "dropped": self.task.dropped,
             "replicates": replicates,
             "replicates_sd": stdev(replicates) if len(replicates) > 1 else None,
-            "interval": f"bootstrap of the holdout's {'persons' if self.persons is not None else 'rows'}, "
-            f"{DRAWS} draws, 95 %",
+            "interval": f"95 %; bootstrap of the holdout's {self._units} ({DRAWS} draws) and of the rows "
+            f"trained on ({REFITS} models each)",
             "seed": self.seed,
             "pictures": self._pictures(table, measure, predictions),
         }
@@ -199,9 +266,7 @@ class _Trial:
         )
         if difference_interval is not None:
             low, high = difference_interval
-            reading += (
-                f" (difference {_signed(difference[0])}, 95 % interval {_signed(low)} to {_signed(high)})"
-            )
+            reading += f" (difference {_signed(difference)}, 95 % interval {_signed(low)} to {_signed(high)})"
         reading += (
             f"; the best single column alone reaches {single['tstr']:.3f} and {single['trtr']:.3f}"
             f"{f'. {self.task.dropped[0].upper()}{self.task.dropped[1:]}' if self.task.dropped else ''}."
@@ -213,6 +278,10 @@ class _Trial:
             reading=reading,
             details=details,
         )
+
+    @property
+    def _units(self) -> str:
+        return "rows" if self.persons is None else "persons"
 
     def _rows_note(self) -> str:
         note = f"Both sides are trained on {self.rows:,} rows, so that neither has more to learn from."
@@ -323,8 +392,9 @@ def coarse_curve(truth: Any, scores: Floats, few: int, most: int = 50) -> dict[s
     return {"x": [step / m for step in [*x, m]], "y": [step / n for step in [*y, n]]}
 
 
-def _listed(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
+def _difference_error(tstr: _Drawn, trtr: _Drawn) -> float | None:
+    # The same holdout on both sides, but independent rows to train on: that part of the variance adds up.
+    return _Drawn(tstr.draws - trtr.draws, np.hypot(tstr.again, trtr.again)).error
 
 
 def _signed(value: float) -> str:
