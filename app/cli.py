@@ -1,4 +1,4 @@
-"""The command line: `synthward serve | api | worker | migrate | keys | config`."""
+"""The command line: `synthward serve | api | worker | migrate | evaluate | keys | config`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ _PLAIN_OPTIONS = frozenset({"endpoint_url", "region_name", "use_ssl", "anon"})
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status."""
-    parsed = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     os.umask(0o077)  # database, real tables and artifacts are the service's own, whoever else has an account
+    if given[:1] == ["evaluate"]:
+        _become(["workers.evaluate_files", *given[1:]])  # reads its own arguments
+    parsed = _parser().parse_args(given)
     status: int = parsed.run(parsed)
     return status
 
@@ -71,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 
     migrate = commands.add_parser("migrate", help="bring the database to this version's schema")
     migrate.set_defaults(run=_migrate)
+
+    commands.add_parser("evaluate", help="judge a synthetic table beside a real one, without a service")
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(required=True, metavar="what")
     place = argparse.ArgumentParser(add_help=False)

@@ -40,6 +40,9 @@ MOST_ROWS_IN_ALL = 2_000_000
 """Rows of a replicate, and of all, that metrics are given; conformance and matches are counted over all."""
 
 
+_READ, _MEASURED = 0.25, 0.95  # of an evaluation: until all rows are read, and until all is measured
+
+
 @dataclass(frozen=True, slots=True)
 class RealTable:
     """The parts of the reference, and what had to be adapted to read it."""
@@ -163,7 +166,7 @@ def judge(
     *,
     warnings: Sequence[Mapping[str, str]],
     settings: Settings,
-    progress: Callable[[float], None],
+    progress: Callable[[float, str], None],
 ) -> Judged:
     """Evaluate stored rows, read part by part; memory does not grow with their number.
 
@@ -171,6 +174,8 @@ def judge(
     ----------
     parts : sequence of (replicate, path)
         Parquet parts, in order.
+    progress : callable
+        Told how far the evaluation is (0 … 1), and what is done next.
     """
     seen = _read(job, schema, parts, real, progress)
     evaluation = job["evaluation"]
@@ -191,9 +196,14 @@ def judge(
     )
     made = job["rows"] * job["replicates"]
     report = evaluate(
-        tables, job=_facts(job), reference=_reference(job, real), rows_made=made, warnings=warnings
+        tables,
+        job=_facts(job),
+        reference=_reference(job, real),
+        rows_made=made,
+        warnings=warnings,
+        progress=lambda share, title: progress(_READ + (_MEASURED - _READ) * share, title),
     )
-    progress(0.9)
+    progress(_MEASURED, "Writing the report")
     return _judged(report, report, job, settings)
 
 
@@ -231,7 +241,7 @@ def _read(
     schema: TableSchema,
     parts: Sequence[tuple[int, Path]],
     real: RealTable | None,
-    progress: Callable[[float], None],
+    progress: Callable[[float, str], None],
 ) -> _Seen:
     counter = MatchCounter(schema, real.train) if real is not None else None
     most = min(MOST_ROWS, MOST_ROWS_IN_ALL // job["replicates"])
@@ -248,7 +258,7 @@ def _read(
         first = -offset[replicate] % step
         offset[replicate] += len(frame)
         samples.setdefault(replicate, []).append(frame if step == 1 else frame.iloc[first::step])
-        progress(0.5 * (number + 1) / len(parts))
+        progress(_READ * (number + 1) / len(parts), "")
     joined = tuple(_join(samples[replicate]) for replicate in sorted(samples))
     # A value that is unique in each replicate may come again in another: only counts are added here.
     total = reduce(add, (Conformance.from_json(tally.to_json()) for tally in tallies.values()))

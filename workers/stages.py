@@ -216,7 +216,7 @@ class Bench:
                 real,
                 warnings=warnings,
                 settings=self._settings,
-                progress=lambda fraction: self._voice.progress("evaluate", fraction),
+                progress=lambda fraction, step: self._voice.progress("evaluate", fraction, step),
             )
         except ServiceUnavailable:
             raise

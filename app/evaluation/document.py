@@ -44,7 +44,9 @@ class ReferenceFacts(_Part):
     """The real table that the rows are held against; its rows never leave the service."""
 
     id: str
-    attempts: int = Field(description="jobs that used this reference so far, this one included")
+    attempts: int | None = Field(
+        description="jobs that used this reference so far, this one included; null where nobody counts"
+    )
     train_rows: int
     holdout_rows: int
     trained_on: bool | None = Field(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -63,6 +63,7 @@ def evaluate(
     rows_made: int | None = None,
     warnings: Iterable[Mapping[str, str]] = (),
     metrics: Sequence[type[Metric]] = METRICS,
+    progress: Callable[[float, str], None] = lambda fraction, step: None,
 ) -> ReportDocument:
     """Evaluate the rows of a job.
 
@@ -81,13 +82,19 @@ def evaluate(
         The job's warnings.
     metrics : sequence of Metric classes
         Default: all registered.
+    progress : callable
+        Told, before each metric, the share of metrics that are done (0 … 1) and the next one's title.
 
     Returns
     -------
     ReportDocument
         A metric that raises is recorded as failed, with the kind of error alone, and the rest goes on.
     """
-    results = tuple(run(metric(), tables) for metric in metrics) + tuple(
+    measured = []
+    for number, metric in enumerate(metrics):
+        progress(number / len(metrics), metric.title)
+        measured.append(run(metric(), tables))
+    results = tuple(measured) + tuple(
         MetricResult(
             name=name,
             title=title,
@@ -390,9 +397,7 @@ def _exceeds(report: ReportDocument | None, name: str, limit: float) -> str:
             f"and a share of up to {upper:.3g} is possible"
         )
     if upper > limit:
-        return (
-            f"{name} {limit:g}: measured {result.value:.3g}, up to {upper:.3g} is possible (95 % interval)"
-        )
+        return f"{name} {limit:g}: measured {result.value:.3g}, up to {upper:.3g} is possible (95 % interval)"
     return _one_kind_exceeds(result, name, limit)
 
 
