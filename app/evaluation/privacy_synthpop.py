@@ -15,7 +15,7 @@ import numpy as np
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
 from app.evaluation.columns import Codes, Floats
 from app.evaluation.privacy_distance import Space, sampled, space_of
-from app.evaluation.privacy_rates import advantage, one_in, rate
+from app.evaluation.privacy_rates import advantage, one_in, rate, rate_with
 
 _ENOUGH: Mapping[str, int] = {"train": 200, "holdout": 80, "synthetic": 1}
 _GROUPS = 20
@@ -54,10 +54,12 @@ class ReplicatedUniques:
         baseline = _unique(times[2][alone], len(holdout), persons)
         whole = float(np.count_nonzero(times[1][alone] == 1)) / len(train)
         # Each person counts or does not: the binomial variance, at the number of persons.
-        found = rate(np.repeat([1.0, 0.0], [round(value * persons), persons - round(value * persons)]))
+        found, held = (
+            rate_with(share, share * (1 - share) / persons, persons, persons) for share in (value, baseline)
+        )
         return Score(
             value=value,
-            interval=(min(found.low, value), max(found.high, value)),
+            interval=(found.low, found.high),
             baseline=baseline,
             reading=(
                 f"Among {persons:,} training persons {value:.2%} are unique on the quasi-identifiers as one "
@@ -70,6 +72,7 @@ class ReplicatedUniques:
                 "quasi_identifiers": [space.fields[place].name for place in keys],
                 "synthetic_rows": len(made),
                 "persons": persons,
+                "holdout_interval": [held.low, held.high],
                 "interval": "Wilson, 95 %",
             },
         )
@@ -133,6 +136,7 @@ class Disco:
                 "table": table,
                 "quasi_identifiers": [space.fields[place].name for place in keys],
                 "synthetic_rows": len(made),
+                "holdout_interval": [baseline.low, baseline.high],
                 "interval": "Wilson, 95 %; rates are of persons",
             },
         )
