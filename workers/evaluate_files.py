@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from app import config
 from app.config import Settings
 from app.datasets.reader import Request, read
-from app.errors import InvalidInput, SynthwardError
+from app.errors import Fault, InvalidInput, SynthwardError
 from app.jobs.checking import Order, SchemaCache
 from app.jobs.judging import check_evaluation
 from app.jobs.repository import Reference
@@ -165,7 +165,8 @@ def _read(role: str, path: Path, scratch: Path, settings: Settings) -> Table:
     try:
         found = read(asked)
     except InvalidInput as error:
-        raise InvalidInput([fault.under(f"/{path.name}") for fault in error.faults], error.detail) from None
+        faults = [Fault("", f"{path.name}: {fault.message}") for fault in error.faults]
+        raise InvalidInput(faults, error.detail) from None
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Table(path, parquet, digest, Reference(role, found["rows"], found["schema"]))

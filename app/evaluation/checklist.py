@@ -78,9 +78,8 @@ def _disclosure(report: ReportDocument) -> Check:
     status: CheckStatus = "met" if verdict.level == "met" else "not_met"
     tries = report.reference.attempts
     times = "once" if tries == 1 else f"{tries} times"
-    return Check(
-        "disclosure", status, f"{verdict.sentence} Rows were judged by this reference {times} so far."
-    )
+    told = f" Rows were judged by this reference {times} so far." if tries is not None else ""
+    return Check("disclosure", status, verdict.sentence + told)
 
 
 def _structure(report: ReportDocument) -> Check:

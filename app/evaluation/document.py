@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.evaluation.base import Dimension
+from app.evaluation.checklist import Check
 
 REPORT_VERSION = "1.1"
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
@@ -183,6 +184,9 @@ class ReportDocument(_Part):
     columns: tuple[ColumnSummary, ...]
     table_one: tuple[TableOneRow, ...] = Field(
         default=(), description="real beside synthetic, by the conventions of the journals"
+    )
+    checklist: tuple[Check, ...] = Field(
+        default=(), description="the four checks before rows are given out (arXiv 2503.14211)"
     )
     release: ReleaseDecision | None = None
     warnings: tuple[Warned, ...] = ()

@@ -12,6 +12,7 @@ from statistics import NormalDist
 from typing import Any
 
 from app.evaluation.base import Metric, NotMeasured, Score, Tables
+from app.evaluation.checklist import four_checks
 from app.evaluation.document import (
     ColumnSummary,
     Disclosure,
@@ -115,7 +116,7 @@ def evaluate(
     )
     columns: tuple[ColumnSummary, ...] = summarise(tables) if evaluated else ()
     made = evaluated if rows_made is None else rows_made
-    return ReportDocument(
+    report = ReportDocument(
         title=tables.schema.title,
         job=job,
         rows_made=made,
@@ -129,6 +130,7 @@ def evaluate(
         warnings=tuple(Warned(pointer=item["pointer"], message=item["message"]) for item in warnings),
         disclosure=Disclosure(min_cell=tables.min_cell, statement=_disclosure_statement(tables)),
     )
+    return report.model_copy(update={"checklist": four_checks(report)})
 
 
 def run(metric: Metric, tables: Tables) -> MetricResult:

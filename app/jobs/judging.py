@@ -162,7 +162,7 @@ def _absent(schema: TableSchema, tables: Mapping[str, Reference], *, given: bool
             hint = f" Its closest column is '{close[0]}'." if close else ""
             place = pointer("schema", "fields", position, "name") if given else f"/{name}"
             way_out = (
-                "Rename the field, or leave it out." if given else "Rename it, or post a `schema` without."
+                "Rename the field, or leave it out." if given else "Rename it, or give a `schema` without it."
             )
             faults.append(Fault(place, f"The {_ROLES[name]} has no column '{field.name}'.{hint} {way_out}"))
     return faults

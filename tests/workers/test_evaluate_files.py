@@ -41,11 +41,11 @@ def test_a_copy_is_reported_and_the_exit_status_says_nothing_of_it(tmp_path: Pat
 
 def test_what_cannot_be_judged_is_told_by_the_option_at_fault(tmp_path: Path) -> None:
     ended = evaluate(
-        REAL, "--reference", REAL, "--target", "statuss", "--holdout-share", 2, "--output", tmp_path
+        REAL, "--reference", REAL, "--target", "statuss", "--sensitive", "ki,kii", "--output", tmp_path
     )
     assert ended.returncode == 2
     assert "--target: The schema has no field of this name. Did you mean 'status'?" in ended.stderr
-    assert "--holdout-share: " in ended.stderr
+    assert "--sensitive: " in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -29,6 +29,7 @@ WORDS = {
     "attention": "! needs attention",
     "not_met": "✗ not met",
     "not_measured": "– not measured",
+    "not_applicable": "– for you to judge",
     "released": "✓ released",
     "withheld": "✗ withheld",
     "not_assessed": "– not assessed",
