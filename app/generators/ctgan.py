@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from app.errors import Fault, InvalidInput
-from app.generators.base import Capabilities, Progress, Sampler
+from app.generators.base import MIN_CELL, Capabilities, Progress, Sampler
 from app.generators.ctgan_plan import Follower, plan_for
 from app.generators.machinery import (
     OneColumn,
@@ -123,13 +123,14 @@ class CTGAN:
             raise InvalidInput(
                 [Fault("", "`ctgan` learns from a real table: give the job a `reference` to learn from.")]
             )
+        min_cell = train.attrs.get(MIN_CELL, LEAST_ROWS)
         marginals = [
-            fitted_marginal(schema, field, where_it_applies(field, train), warn)
+            fitted_marginal(schema, field, where_it_applies(field, train), warn, min_cell)
             for field in drawn_fields(schema)
         ]
         columns: tuple[Learned, ...] = ()
         if len(train) >= LEAST_ROWS:
-            columns = learned_columns(schema, marginals, train, warn)
+            columns = learned_columns(schema, marginals, train, warn, min_cell)
         else:
             warn(
                 "",
@@ -183,7 +184,7 @@ class CTGAN:
         follower = Follower(plan, slots, stream(seed, 3), progress)
         training = Training(slots, follower.after_epoch, epochs=plan.epochs, **plan.package)
         training.run(int(stream(seed, 4).integers(2**31)))
-        network = follower.best(training, warn)
+        network = follower.network(training, warn)
         widths = [max(slot.codes, 1) for slot in slots]
         spans = tuple(zip(accumulate([0, *widths[:-1]]), widths, strict=True))
         settings = tuple(np.zeros(slot.codes) if slot.codes else np.linspace(-3, 3, KNOTS) for slot in slots)

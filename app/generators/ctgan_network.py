@@ -89,6 +89,7 @@ def freeze(
     softmax: NDArray[np.bool_],
     order: NDArray[np.int64],
     rng: np.random.Generator,
+    settling_rows: int = SETTLING_ROWS,
 ) -> FrozenNetwork:
     """Return the network of these weights.
 
@@ -103,7 +104,7 @@ def freeze(
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    values = asked(embedding, conditions, rng, SETTLING_ROWS)
+    values = asked(embedding, conditions, rng, settling_rows)
     layers: list[Layer] = []
     with threadpool_limits(limits=1, user_api="blas"):
         for place in range(0, len(weights) - 2, 4):

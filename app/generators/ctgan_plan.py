@@ -12,8 +12,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from app.errors import GeneratorFailed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from app.generators.ctgan_training import Training
     from app.generators.tabular import Slot
 
-PACKAGE = {
+PACKAGE: dict[str, Any] = {
     "batch_size": 500,
     "pac": 10,
     "generator_dim": (256, 256),
@@ -40,9 +42,20 @@ SHARE_OF_WORK = 0.85
 """Of the work of 300 default epochs; the rest is for looking at what was learned."""
 
 LOOKS = 16
+"""Looks at what was learned over the longest training, at least …"""
+
+STEPS_PER_LOOK = 250
+"""… and after so many steps where there are many."""
+
 LOOK_ROWS = 1024
 PATIENCE = 6
 """Looks without a better score after which training ends."""
+
+MOST_COMPARED = 200
+"""Columns of scores and codes that are looked at, and …"""
+
+MOST_TARGETS = 40
+"""… of these, the ones that are predicted."""
 
 MEMORY_STEPS = 60
 """Steps over which the running mean of the weights reaches back."""
@@ -82,8 +95,10 @@ def plan_for(options: CTGAN.Options, rows: int, warn: Callable[[str, str], None]
         pac, size = 1, rows // 2 * 2
     package |= {"batch_size": size, "pac": pac}
     steps = max(rows // size, 1)
-    epochs = options.epochs if not adaptive else max(1, round(_work(rows) / _cost(size) / steps))
-    assert isinstance(epochs, int)
+    if options.epochs == "auto":
+        epochs = max(1, int(_work(rows) / step_cost(size, options.discriminator_steps) / steps))
+    else:
+        epochs = options.epochs
     if adaptive:
         taken = ", ".join(f"{name} {package[name]}" for name in PACKAGE if getattr(options, name) == "auto")
         warn(
@@ -103,7 +118,7 @@ def plan_for(options: CTGAN.Options, rows: int, warn: Callable[[str, str], None]
 def _chosen(rows: int) -> dict[str, Any]:
     """What `auto` takes; found on the development tables by benchmarks/ctgan.py."""
     return dict(PACKAGE) | {
-        "batch_size": 100 if rows < 1000 else 200,
+        "batch_size": 100 if rows < 1_000 else 200 if rows < 10_000 else 500,
         "pac": 1,
         "generator_lr": 1e-3,
         "discriminator_lr": 1e-3,
@@ -112,140 +127,199 @@ def _chosen(rows: int) -> dict[str, Any]:
 
 def _work(rows: int) -> float:
     """Work of 300 default epochs, in default steps, that training may take."""
-    return SHARE_OF_WORK * PACKAGE_EPOCHS * max(rows // PACKAGE["batch_size"], 1)  # type: ignore[operator]
+    return SHARE_OF_WORK * PACKAGE_EPOCHS * max(rows // int(PACKAGE["batch_size"]), 1)
 
 
-def _cost(batch_size: int) -> float:
+def step_cost(batch_size: int, discriminator_steps: int = 1) -> float:
     """Time of a step in default steps: a third is the same for every batch (measured, one thread)."""
-    return 0.35 + 0.65 * batch_size / 500
+    return (0.35 + 0.65 * batch_size / 500) * (1 + 2 * discriminator_steps) / 3
+
+
+class Enough(Exception):
+    """Raised by what is called after an epoch: training ends, and the network is as it is."""
 
 
 class Follower:
     """Follows a training: tells its progress, and where the plan is adaptive looks at what was learned."""
 
     def __init__(self, plan: Plan, slots: list[Slot], rng: np.random.Generator, progress: Progress) -> None:
-        self._plan, self._slots, self._rng, self._progress = plan, slots, rng, progress
+        self._plan, self._rng, self._progress = plan, rng, progress
         self._began = time.monotonic()
-        self._mean: list[NDArray[np.float32]] | None = None
-        self._best: tuple[float, int, FrozenNetwork] | None = None
-        self._last = 0
+        self._done = 0
+        self._yardstick = Yardstick.of(slots, rng) if plan.adaptive else None
+        self._every = max(1, min(plan.epochs // LOOKS, STEPS_PER_LOOK // plan.steps_per_epoch))
+        self._mean: list[NDArray[np.float32]] = []
+        self._best: tuple[float, int, list[NDArray[np.float32]]] = (-math.inf, 0, [])
         self._looks_since = 0
-        self._real = moments(_one_hot(slots)) if plan.adaptive else None
-        self._look_every = max(1, plan.epochs // LOOKS)
 
     def after_epoch(self, done: int, training: Training) -> None:
-        """Take note of an epoch; raises `Enough` where no look has been better for long."""
-        left = (time.monotonic() - self._began) / done * (self._plan.epochs - done)
-        self._progress(done / self._plan.epochs, f"epoch {done} of {self._plan.epochs}", left)
-        self._last = done
-        if not self._plan.adaptive:
+        """Take note of an epoch; raises `Enough` where no look has been better for long, or ever will be."""
+        if done == 1:
+            self._began = time.monotonic()  # what comes before the second epoch tells nothing of the rest
+        left = (time.monotonic() - self._began) / max(done - 1, 1) * (self._plan.epochs - done)
+        self._progress(
+            done / self._plan.epochs, f"epoch {done} of {self._plan.epochs}", left if done > 1 else None
+        )
+        self._done = done
+        if self._yardstick is None:
             return
-        self._remember(training, done)
-        if done % self._look_every == 0:
-            self._look(training, done)
+        try:
+            self._remember(training, done)
+        except GeneratorFailed as error:
+            if self._best[2]:
+                raise Enough from error  # what was best before is good
+            raise
+        if done % self._every == 0:
+            self._look(self._yardstick, training, done)
 
-    def best(self, training: Training, warn: Callable[[str, str], None]) -> FrozenNetwork:
+    def network(self, training: Training, warn: Callable[[str, str], None]) -> FrozenNetwork:
         """Return the network that was best, or the last one where nobody looked."""
-        if self._best is None:
+        score, epoch, weights = self._best
+        if not weights:
             return training.frozen(training.weights(), self._rng)
-        score, epoch, network = self._best
-        ended = "stopped" if self._last < self._plan.epochs else "ended"
+        ended = "stopped" if self._done < self._plan.epochs else "ended"
         warn(
             "",
-            f"Training {ended} after {self._last} epochs; the weights of epoch {epoch} were taken, whose "
+            f"Training {ended} after {self._done} epochs; the weights of epoch {epoch} were taken, whose "
             f"rows agree best with the train part (validation score {score:.3f}; 1 is full agreement).",
         )
-        return network
+        return training.frozen(weights, self._rng)
 
     def _remember(self, training: Training, done: int) -> None:
+        import numpy as np
+
         now = training.weights()
-        if self._mean is None:
-            self._mean = now
-            return
-        steps = done * self._plan.steps_per_epoch
-        memory = min(MEMORY_STEPS, steps / 4)
-        keep = math.exp(-self._plan.steps_per_epoch / memory)
-        self._mean = [keep * old + (1 - keep) * new for old, new in zip(self._mean, now, strict=True)]
+        steps = self._plan.steps_per_epoch
+        keep = math.exp(-steps / min(MEMORY_STEPS, done * steps / 4))
+        kept = self._mean or now
+        self._mean = [old + np.float32(1 - keep) * (new - old) for old, new in zip(kept, now, strict=True)]
 
-    def _look(self, training: Training, done: int) -> None:
-        from app.generators.ctgan_training import Enough
-
-        assert self._mean is not None and self._real is not None
-        network = training.frozen(self._mean, self._rng)
-        score = agreement(
-            self._real, moments(_drawn(network.draw(self._rng, LOOK_ROWS), self._slots)), self._slots
-        )
-        if self._best is None or score > self._best[0]:
-            self._best, self._looks_since = (score, done, network), 0
+    def _look(self, yardstick: Yardstick, training: Training, done: int) -> None:
+        network = training.frozen(self._mean, self._rng, settling_rows=LOOK_ROWS)
+        score = yardstick.score(network.draw(self._rng, LOOK_ROWS))
+        if score > self._best[0]:
+            self._best, self._looks_since = (score, done, self._mean), 0
             return
         self._looks_since += 1
         if self._looks_since >= PATIENCE:
             raise Enough
 
 
-def moments(design: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the correlation matrix of the columns of `design`, shape (p, p); 0 with constant columns."""
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """Tells how well drawn rows teach what holds in the real ones.
+
+    Columns of scores and codes are predicted from the columns of the other slots by ridge regressions,
+    learned on the drawn rows and tried on the real ones: "train on synthetic, test on real" for every
+    column in turn. Both need the correlation matrices alone.
+
+    Parameters
+    ----------
+    starts : tuple of int
+        Where each of the slots compared begins in the raw output.
+    shares : tuple of ndarray
+        For each of them, the shares of its codes; empty for scores.
+    owner : ndarray of int64, shape (p,)
+        Which of the slots each column is of.
+    real : ndarray, shape (p, p)
+        Correlations in the train part.
+    targets : ndarray of int64
+        The columns predicted.
+    possible : float
+        Sum of the correlations of column and prediction that a regression learned on the real rows reaches.
+    """
+
+    starts: tuple[int, ...]
+    shares: tuple[NDArray[np.float64], ...]
+    owner: NDArray[np.int64]
+    real: NDArray[np.float64]
+    targets: NDArray[np.int64]
+    possible: float
+
+    @classmethod
+    def of(cls, slots: list[Slot], rng: np.random.Generator) -> Yardstick:
+        """Return the yardstick of a train part; of a wide one, a random choice of slots is compared."""
+        import numpy as np
+
+        widths = np.array([max(slot.codes, 1) for slot in slots])
+        order = rng.permutation(len(slots))
+        chosen = np.sort(order[: max(2, int((np.cumsum(widths[order]) <= MOST_COMPARED).sum()))])
+        starts = np.cumsum(widths) - widths
+        picked = [slots[k] for k in chosen]
+        owner = np.repeat(np.arange(len(picked)), widths[chosen])
+        real = correlations([_one_hot(slot.values, slot.codes) for slot in picked])
+        targets = np.sort(rng.permutation(len(real))[:MOST_TARGETS])
+        yardstick = cls(
+            tuple(int(starts[k]) for k in chosen),
+            tuple(
+                np.bincount(slot.values, minlength=slot.codes) / len(slot.values)
+                if slot.codes
+                else np.empty(0)
+                for slot in picked
+            ),
+            owner,
+            real,
+            targets,
+            1.0,
+        )
+        return replace(yardstick, possible=max(yardstick._reached(real), 1e-9))
+
+    def score(self, raw: NDArray[np.float32]) -> float:
+        """Return the mean correlation of column and prediction, in parts of what is possible (1 at best).
+
+        Less a quarter of the mean difference of the correlations, in parts of their mean size.
+        """
+        import numpy as np
+
+        drawn = correlations(
+            [self._drawn(raw, start, shares) for start, shares in zip(self.starts, self.shares, strict=True)]
+        )
+        between = self.owner[:, None] != self.owner
+        apart = float(np.abs(self.real - drawn)[between].mean())
+        size = max(float(np.abs(self.real)[between].mean()), 1e-9)
+        return self._reached(drawn) / self.possible - 0.25 * apart / size
+
+    def _reached(self, learned_on: NDArray[np.float64]) -> float:
+        import numpy as np
+
+        total = 0.0
+        for target in self.targets:
+            others = self.owner != self.owner[target]
+            inner = np.ix_(others, others)
+            penalty = 0.1 * np.eye(int(others.sum()))
+            weights = np.linalg.solve(learned_on[inner] + penalty, learned_on[others, target])
+            spread = float(weights @ self.real[inner] @ weights)
+            total += float(weights @ self.real[others, target]) / math.sqrt(spread) if spread > 1e-12 else 0.0
+        return total
+
+    @staticmethod
+    def _drawn(raw: NDArray[np.float32], start: int, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a slot's drawn columns as the real ones are given: ranked scores, the codes as drawn."""
+        import numpy as np
+        from scipy.special import ndtri
+
+        from app.generators.tabular import balanced
+
+        if not len(shares):
+            ranks = np.argsort(np.argsort(raw[:, start]))
+            return np.asarray(ndtri((ranks + 0.5) / len(raw)))[:, None]
+        piece = raw[:, start : start + len(shares)]
+        codes = np.argmax(piece + balanced(piece, np.zeros(len(shares)), shares), axis=1)
+        return _one_hot(codes, len(shares))
+
+
+def correlations(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the correlation matrix of all columns of `parts`, shape (p, p); 0 with constant columns."""
     import numpy as np
 
+    design = np.hstack(parts)
     centred = design - design.mean(axis=0)
     spread = np.sqrt((centred**2).mean(axis=0))
     scaled = centred / np.where(spread > 1e-9, spread, 1)
     return np.asarray(scaled.T @ scaled / len(design))
 
 
-def agreement(real: NDArray[np.float64], drawn: NDArray[np.float64], slots: list[Slot]) -> float:
-    """Return how well the drawn rows teach what holds in the real ones, 1 at best.
-
-    Each column is predicted from the columns of the other slots by a ridge regression, learned on the drawn
-    rows and tried on the real ones: "train on synthetic, test on real" for every column in turn. Both need
-    the correlation matrices alone. The score is the mean correlation of prediction and column, in parts of
-    what a regression learned on the real rows reaches, less the mean difference of the correlations.
-    """
+def _one_hot(values: NDArray[Any], codes: int) -> NDArray[np.float64]:
     import numpy as np
 
-    owner = np.repeat(np.arange(len(slots)), [max(slot.codes, 1) for slot in slots])
-    got, possible = 0.0, 1e-9
-    for column in range(len(real)):
-        others = owner != owner[column]
-        penalty = 0.1 * np.eye(int(others.sum()))
-        aim, inner = real[others, column], real[np.ix_(others, others)]
-        for found, is_real in ((drawn, False), (real, True)):
-            weights = np.linalg.solve(found[np.ix_(others, others)] + penalty, found[others, column])
-            spread = float(weights @ inner @ weights)
-            reached = float(weights @ aim) / math.sqrt(spread) if spread > 1e-12 else 0.0
-            if is_real:
-                possible += reached
-            else:
-                got += reached
-    between = owner[:, None] != owner
-    difference = float(np.abs(real - drawn)[between].mean() / max(np.abs(real)[between].mean(), 1e-9))
-    return got / possible - 0.25 * difference
-
-
-def _one_hot(slots: list[Slot]) -> NDArray[np.float64]:
-    import numpy as np
-
-    parts = [np.eye(slot.codes)[slot.values] if slot.codes else slot.values[:, None] for slot in slots]
-    return np.hstack(parts)
-
-
-def _drawn(raw: NDArray[np.float32], slots: list[Slot]) -> NDArray[np.float64]:
-    """Return the drawn rows as `_one_hot` gives the real ones: ranked scores, the codes that are drawn."""
-    import numpy as np
-    from scipy.special import ndtri
-
-    from app.generators.tabular import balanced
-
-    parts: list[NDArray[np.float64]] = []
-    start = 0
-    for slot in slots:
-        width = max(slot.codes, 1)
-        piece = raw[:, start : start + width]
-        if slot.codes:
-            shares = np.bincount(slot.values, minlength=slot.codes) / len(slot.values)
-            parts.append(np.eye(width)[np.argmax(piece + balanced(piece, np.zeros(width), shares), axis=1)])
-        else:
-            ranks = np.argsort(np.argsort(piece[:, 0]))
-            parts.append(ndtri((ranks + 0.5) / len(raw))[:, None])
-        start += width
-    return np.hstack(parts)
+    return np.eye(codes)[values] if codes else values[:, None]

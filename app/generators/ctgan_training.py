@@ -17,14 +17,12 @@ from ctgan import CTGAN
 from ctgan.data_sampler import DataSampler
 from numpy.typing import NDArray
 
-from app.generators.ctgan_network import FrozenNetwork, freeze, weights_of
+from app.errors import GeneratorFailed
+from app.generators.ctgan_network import SETTLING_ROWS, FrozenNetwork, freeze, weights_of
+from app.generators.ctgan_plan import Enough
 from app.generators.tabular import Slot
 
 AfterEpoch = Callable[[int, "Training"], None]
-
-
-class Enough(Exception):
-    """Raised by what is called after an epoch: training ends, and the network is as it is."""
 
 
 class _Sampler(DataSampler):  # type: ignore[misc]
@@ -79,14 +77,32 @@ class Training(CTGAN):  # type: ignore[misc]
                 self.fit(table, codes)
         except Enough:
             pass
+        except ValueError as error:
+            if "returning NaN" not in str(error):
+                raise
+            self._generator = None
         finally:
             torch.set_num_threads(threads)
 
     def weights(self) -> list[NDArray[np.float32]]:
-        """Return a copy of the generator's weights."""
-        return weights_of(self._generator)
+        """Return a copy of the generator's weights.
 
-    def frozen(self, weights: list[NDArray[np.float32]], rng: np.random.Generator) -> FrozenNetwork:
+        Raises
+        ------
+        GeneratorFailed
+            They went beyond all bounds.
+        """
+        weights = [] if self._generator is None else weights_of(self._generator)
+        if not weights or not all(np.isfinite(each).all() for each in weights):
+            raise GeneratorFailed(
+                "Training diverged: the network's weights went beyond all bounds. Lower `generator_lr` and "
+                "`discriminator_lr`, or leave them at `auto`."
+            )
+        return weights
+
+    def frozen(
+        self, weights: list[NDArray[np.float32]], rng: np.random.Generator, settling_rows: int = SETTLING_ROWS
+    ) -> FrozenNetwork:
         """Return the network of these weights: an output for each slot of scores, one for each code."""
         order: list[int] = []
         softmax: list[bool] = []
@@ -103,7 +119,13 @@ class Training(CTGAN):  # type: ignore[misc]
             softmax += [bool(slot.codes)] * max(slot.codes, 1)
             start += info.output_dimensions
         return freeze(
-            weights, self._embedding_dim, tuple(conditions), np.array(softmax), np.array(order, "int64"), rng
+            weights,
+            self._embedding_dim,
+            tuple(conditions),
+            np.array(softmax),
+            np.array(order, "int64"),
+            rng,
+            settling_rows,
         )
 
     @property

@@ -32,9 +32,6 @@ MOST_CODES = 50
 FEW_VALUES = 5
 """Distinct values up to which a number is learned as codes."""
 
-LEAST_VALUES = 10
-"""Present values that a column must have for anything joint to be learned of it."""
-
 KNOTS = 512
 PILOT = 32_768
 PASSES = 6
@@ -229,6 +226,7 @@ def learned_columns(
     marginals: Iterable[Marginal],
     train: pd.DataFrame,
     warn: Callable[[str, str], None],
+    min_cell: int,
 ) -> tuple[Learned, ...]:
     """Return the columns of which something joint can be learned: not the constant, empty or nearly so.
 
@@ -236,8 +234,10 @@ def learned_columns(
     ----------
     marginals : iterable of Marginal
         The fitted distributions.
+    min_cell : int
+        Rows that a code of its own must have, and a column to be learned at all.
     """
-    found = (_learned(schema, marginal, train, warn) for marginal in marginals)
+    found = (_learned(schema, marginal, train, warn, min_cell) for marginal in marginals)
     return tuple(column for column in found if column is not None)
 
 
@@ -276,7 +276,11 @@ def applying(field: Field, frame: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def _learned(
-    schema: TableSchema, marginal: Marginal, train: pd.DataFrame, warn: Callable[[str, str], None]
+    schema: TableSchema,
+    marginal: Marginal,
+    train: pd.DataFrame,
+    warn: Callable[[str, str], None],
+    min_cell: int,
 ) -> Learned | None:
     import numpy as np
 
@@ -284,7 +288,7 @@ def _learned(
     applies = applying(field, train)
     column = train[field.name]
     present = column.notna().to_numpy() & applies
-    if present.sum() < LEAST_VALUES:
+    if present.sum() < min_cell:
         return None
     gaps = bool((applies & ~present).any()) and 0 < marginal.missing < 1
     if field.levels is None and column[present].nunique() > FEW_VALUES:
@@ -292,15 +296,16 @@ def _learned(
     counts = np.bincount(marginal.bins_of(column[present]), minlength=len(marginal.first))
     order = [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]]
     unseen = [int(k) for k in np.flatnonzero(counts == 0) if marginal.weights[k] > 0]
-    alone, pooled = order, unseen
-    if len(order) > MOST_CODES:
-        alone, pooled = order[: MOST_CODES - 1], [*order[MOST_CODES - 1 :], *unseen]
+    common = min(sum(counts[k] >= min_cell for k in order), MOST_CODES - 1)
+    # The last one may be alone: there is nothing to pool it with but what no row has.
+    alone, pooled = order[:common], [*order[common:], *unseen]
+    if len(order) - common > 1:
         warn(
             pointer("fields", schema.index(field.name)),
-            f"`{field.name}` has {len(order)} levels in the reference: the {len(pooled)} rarest were learned "
-            "as one, and are drawn among themselves by their shares alone.",
+            f"`{field.name}` has {len(order)} levels in the reference: the {len(order) - common} rarest were "
+            "learned as one, and are drawn among themselves by their shares alone.",
         )
-    elif unseen:  # declared, and in no row: they come with the rarest
+    elif unseen and not order[common:]:  # declared, and in no row: they come with the rarest
         alone, pooled = order[:-1], [order[-1], *unseen]
     groups = [np.array([k]) for k in sorted(alone)] + ([np.array(sorted(pooled))] if pooled else [])
     if len(groups) + gaps < 2:
