@@ -59,6 +59,7 @@ class Training(CTGAN):  # type: ignore[misc]
         self._slots = slots
         self._after_epoch = after_epoch
         self._epochs_done = 0
+        self._diverged = False
         super().__init__(enable_gpu=False, verbose=False, **options)
 
     def run(self, seed: int) -> None:
@@ -80,7 +81,7 @@ class Training(CTGAN):  # type: ignore[misc]
         except ValueError as error:
             if "returning NaN" not in str(error):
                 raise
-            self._generator = None
+            self._diverged = True
         finally:
             torch.set_num_threads(threads)
 
@@ -92,8 +93,8 @@ class Training(CTGAN):  # type: ignore[misc]
         GeneratorFailed
             They went beyond all bounds.
         """
-        weights = [] if self._generator is None else weights_of(self._generator)
-        if not weights or not all(np.isfinite(each).all() for each in weights):
+        weights = weights_of(self._generator)
+        if self._diverged or not all(np.isfinite(each).all() for each in weights):
             raise GeneratorFailed(
                 "Training diverged: the network's weights went beyond all bounds. Lower `generator_lr` and "
                 "`discriminator_lr`, or leave them at `auto`."

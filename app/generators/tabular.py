@@ -35,6 +35,7 @@ FEW_VALUES = 5
 KNOTS = 512
 PILOT = 32_768
 PASSES = 6
+TOLERANCE = 2e-4
 
 
 class Network(Protocol):
@@ -344,7 +345,7 @@ def balanced(
         miss = float(np.abs(shares - aim).max())
         if miss < best[0]:
             best = (miss, setting)
-        if miss <= 1 / n:
+        if miss <= max(1 / n, TOLERANCE):
             break
         step = np.log(np.maximum(aim, least)) - np.log(np.maximum(shares, least))
         setting = setting + np.clip(step, -3, 3) * (1.5 if turn < 20 else 0.7)
