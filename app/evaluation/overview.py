@@ -49,6 +49,10 @@ def _column(
     else:
         draw = _levels if field.kind == "categorical" else _bins
         picture = draw(field, made, None if train is None else train[field.name], min_cell)
+        if picture is not None and picture.train is not None and train_missing is None:
+            # Exact shares would tell how many values they are of, and so the count that is not said.
+            shares = tuple(round(share, 2) for share in picture.train)
+            picture = picture.model_copy(update={"train": shares})
         if picture is None:
             why = f"fewer than {max(min_cell, 1)} values are present"
     return ColumnSummary(

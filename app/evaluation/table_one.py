@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from app.disclosure import safe_quantiles, say_count
+from app.disclosure import rounded_count, safe_quantiles, say_count
 from app.evaluation.base import Tables
 from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled, present
 from app.evaluation.conformance import level_text
@@ -180,6 +180,7 @@ def _levels(
             smd_holdout = categorical_difference(
                 real_counts / real_counts.sum(), held_counts / held_counts.sum()
             )
+    said = None if real_counts is None or train is None else _said(real_counts, len(train), cell)
     rows = []
     for place, text in enumerate(texts):
         rows.append(
@@ -188,7 +189,7 @@ def _levels(
                 statistic="n (%)",
                 level=text,
                 scale="count",
-                real=None if real_counts is None else _part(real_counts, place),
+                real=None if said is None else said[place],
                 synthetic=_part(made_counts, place),
                 smd=smd if place == 0 else None,
                 smd_holdout=smd_holdout if place == 0 else None,
@@ -204,6 +205,17 @@ def _counts(field: Field, column: pd.Series, n_levels: int) -> Codes:
 
 def _grouped(counts: Codes, groups: list[list[int]]) -> Floats:
     return np.array([counts[group].sum() for group in groups], dtype=np.float64)
+
+
+def _said(counts: Floats, rows: int, cell: int) -> list[tuple[float, float]]:
+    """Return what is said of real counts: rounded where their sum would give away how few are missing."""
+    absent = rows - int(counts.sum())
+    if absent == 0 or absent >= cell:
+        return [_part(counts, place) for place in range(len(counts))]
+    return [
+        (float(rounded_count(int(count), cell) or 0), round(float(count / counts.sum()), 2))
+        for count in counts
+    ]
 
 
 def _part(counts: Floats, place: int) -> tuple[float, float]:

@@ -68,6 +68,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         scores=scores,
         checks=checks,
         pictures=pictures,
+        uploaded=report["job"]["kind"] == "evaluation",
         undrawn=[column for column in report["columns"] if not column["picture"]],
         shown=SHOWN_STATEMENTS,
         parts=SHOWN_PARTS,
