@@ -1,8 +1,9 @@
 """Rows as points, and how far synthetic rows lie from real ones: what the distance-based attacks share.
 
-A number counts its distance in interquartile ranges of the train part (in ranges where that is 0), two
-different levels, and a value beside a missing one, lie 1 apart; the distance of two rows is the root of the
-summed squares over the compared columns (a quadratic relative of Gower 1971). Neighbours are exact, by
+A number counts its distance in interquartile ranges of the train part (in ranges where that is 0); two
+different levels lie 1 apart, as do a level and a missing value; a missing number stands at the median, with 1
+added. The distance of two rows is the root of the summed squares over the compared columns (a quadratic
+relative of Gower 1971). Neighbours are exact, by
 blocked matrix products. Columns are taken by name and synthetic rows in the order of their content, so that
 neither order changes a figure.
 """

@@ -17,7 +17,7 @@ from app.evaluation.document import (
 
 def report(
     privacy: Any = "met", conformance: Any = "met", kind: str = "generation", real: bool = True
-) -> Any:
+) -> ReportDocument:
     def verdict(level: Any) -> Verdict:
         return Verdict(level=level, sentence=f"It is {level}.", rule="")
 
