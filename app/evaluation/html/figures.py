@@ -69,13 +69,15 @@ class Drawn:
     svg: str
 
 
-def draw_all(metrics: Iterable[Mapping[str, Any]]) -> list[Drawn]:
+def draw_all(metrics: Iterable[Mapping[str, Any]], room: int = MOST_BYTES) -> list[Drawn]:
     """Draw every picture of the metrics of a report, in order.
 
     Parameters
     ----------
     metrics : iterable of mapping
         `MetricResult` as JSON; `details.pictures` is a list of objects with a `kind` and a `title`.
+    room : int
+        Characters that all pictures may take together.
 
     Returns
     -------
@@ -83,7 +85,6 @@ def draw_all(metrics: Iterable[Mapping[str, Any]]) -> list[Drawn]:
         Pictures of an unknown kind, or with nothing to show, are left out.
     """
     found: list[Drawn] = []
-    room = MOST_BYTES
     for metric in metrics:
         for picture in (metric.get("details") or {}).get("pictures") or ():
             drawing = _KINDS.get(picture.get("kind"))
