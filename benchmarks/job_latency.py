@@ -107,7 +107,11 @@ def serving(folder: Path) -> Iterator[http.client.HTTPConnection]:
     command = [sys.executable, "-m", "app.cli", "serve", "--no-auth", "--workers", "1", "--port", str(port)]
     began = time.perf_counter()
     service = subprocess.Popen(
-        [*command, "--data-dir", str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [*command, "--data-dir", str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         assert service.stdout is not None

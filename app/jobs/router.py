@@ -137,6 +137,7 @@ async def submit(
     if dry_run:
         return _json(await run_in_threadpool(jobs.dry_run, principal.owner, document))
     accepted = await run_in_threadpool(jobs.submit, principal.owner, document, idempotency_key)
+    del document  # hundreds of callers may wait here, each with a schema
     return await _answered(request, principal, services, jobs, accepted, prefer)
 
 
@@ -166,6 +167,7 @@ async def submit_evaluation(
     if dry_run:
         return _json(await run_in_threadpool(jobs.dry_run_evaluation, principal.owner, document))
     accepted = await run_in_threadpool(jobs.submit_evaluation, principal.owner, document, idempotency_key)
+    del document
     return await _answered(request, principal, services, jobs, accepted, prefer)
 
 
