@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
 from app.evaluation.columns import Codes, Floats
-from app.evaluation.privacy_distance import MOST_ROWS, Points, Space, nearest, sampled, space_of
-from app.evaluation.privacy_rates import Rate, advantage, one_in, rate, rate_with
+from app.evaluation.privacy_distance import MOST_ROWS, Space, nearest, sampled, space_of
+from app.evaluation.privacy_rates import Rate, advantage, one_in, rate
 from app.rows_needed import MOST_ATTACKS
 
 _ENOUGH: Mapping[str, int] = {"train": 200, "holdout": 80, "synthetic": 1}
-_FEWEST_ATTACKS = 1_000
+_FEWEST_ATTACKS = 3_000
 _TRIES = 20
 _COLUMNS = 3
-_FEW_PERSONS = 200
+_CROWD = 20
+_SPLITS, _SPLITS_AT_ONCE = 400, 50
 _BLOCK_ENTRIES = 2_000_000
 
 MOST_TARGETS = 2_000
@@ -48,33 +49,33 @@ class SinglingOut:
         if isinstance(space, NotMeasured):
             return space
         rng = np.random.default_rng([tables.seed, 4010])
-        persons = min(len(space.train), len(space.holdout))
         # More synthetic rows than train persons would isolate ever rarer corners, where nobody is.
         made = sampled(space.synthetic, min(len(space.train), MOST_ROWS), rng)
-        attacks = min(max(_FEWEST_ATTACKS, persons), MOST_ATTACKS)
+        attacks = min(max(_FEWEST_ATTACKS, len(space.train), len(space.holdout)), MOST_ATTACKS)
         edges = _edges(space, made)
         one_column = edges.some(np.flatnonzero(edges.counts(made) == 1)[: attacks // 4])
         several = _combinations(space, made, attacks - len(one_column), rng)
-        parts = {
-            "univariate": one_column,
-            "multivariate": several,
-            "all": one_column.followed_by(several),
+        predicates = one_column.followed_by(several)
+        kinds = {
+            "univariate": slice(len(one_column)),
+            "multivariate": slice(len(one_column), None),
+            "all": slice(None),
         }
-        found = {name: _tried(space, predicates, persons) for name, predicates in parts.items()}
+        found = _tried(space, predicates, kinds, tables.seed)
         every = found["all"]
         return Score(
             value=every.gain.value,
             interval=(every.gain.low, every.gain.high),
             baseline=0.0,
             reading=(
-                f"{every.train:.2%} of {len(parts['all']):,} guesses that isolate a synthetic row isolate "
+                f"{every.train:.2%} of {len(predicates):,} guesses that isolate a synthetic row isolate "
                 f"exactly one training person; {every.holdout:.2%} would without memory of them. The "
                 f"advantage is {every.gain.value:.3f}, at most {every.gain.high:.3f}."
             ),
             details={
                 "aggregate": "(train − holdout) / (1 − holdout) of the row 'all'",
                 "table": [
-                    {"attack": name, "attacks": len(parts[name]), "train_rate": item.train,
+                    {"attack": name, "attacks": len(predicates.some(kinds[name])), "train_rate": item.train,
                      "holdout_rate": item.holdout, "advantage": item.gain.value, "low": item.gain.low,
                      "high": item.gain.high}
                     for name, item in found.items()
@@ -83,7 +84,8 @@ class SinglingOut:
                 "train_persons": len(space.train),
                 "holdout_persons": len(space.holdout),
                 "seed": tables.seed,
-                "interval": "95 %, Wilson at the number of independent persons behind them (jackknife)",
+                "interval": f"95 %, from {_SPLITS} splits of the same persons drawn anew (permutation "
+                "test); its upper end is never below that of no success in the smaller part (Wilson)",
                 "size": "the holdout's rate is carried over to the size of the train part: train persons "
                 "count in all samples as large as the smaller part (hypergeometric)",
                 "pictures": [_intervals("Singling out", [(name, item.gain) for name, item in found.items()])],
@@ -213,74 +215,96 @@ def _combinations(space: Space, made: Floats, wanted: int, rng: np.random.Genera
     return found
 
 
-def _tried(space: Space, predicates: _Predicates, persons: int) -> _Tried:
+def _tried(space: Space, predicates: _Predicates, kinds: Mapping[str, slice], seed: int) -> dict[str, _Tried]:
     """Try predicates on both parts, compared at the same number of persons.
 
     Notes
     -----
-    Whether one of n persons is isolated depends on n. So both rates are taken at `persons` (of the larger
-    part the mean over all its samples of that size, exact), and their difference is carried over to the size
-    of the train part: a person who is isolated in it is in such a sample with chance persons / n.
+    Whether one of n persons is isolated depends on n. So both rates are taken at the size of the smaller part
+    (of the larger one the mean over all its samples of that size, exact), and their difference is carried
+    over to the size of the train part: who is isolated in it is in such a sample with chance m / n.
+
+    The interval is the difference less its null distribution: over splits of the same persons that are drawn
+    anew, with all that the predicates have in common.
     """
-    if not len(predicates):
-        nothing = rate(np.zeros(persons))
-        return _Tried(0.0, 0.0, advantage(nothing, nothing))
-    on_train, train_rate = _isolated(space.train, predicates, persons)
-    on_holdout, _ = _isolated(space.holdout, predicates, persons)
-    scale = len(space.train) / persons
-    t, h = scale * on_train.value, scale * on_holdout.value
-    excess = t - h
-    high = excess + np.hypot(
-        scale * (on_train.high - on_train.value), scale * (on_holdout.value - on_holdout.low)
-    )
-    low = excess - np.hypot(
-        scale * (on_train.value - on_train.low), scale * (on_holdout.high - on_holdout.value)
-    )
-    value, least, most = (_gained(train_rate, float(item)) for item in (excess, low, high))
-    # So few persons cannot show less, however the luck of the split falls (`app.rows_needed`).
-    gain = Rate(value, least, max(most, rate(np.zeros(persons)).high))
-    return _Tried(train_rate, min(max(train_rate - excess, 0.0), 1.0), gain)
+    n, persons = len(space.train), min(len(space.train), len(space.holdout))
+    held = _held(space, predicates, persons)
+    split = np.zeros((held.shape[1], 1), dtype=np.float32)
+    split[:n] = 1
+    rng = np.random.default_rng([seed, 4013])
+    observed = _isolated(held, split, persons)
+    drawn = [
+        _isolated(held, rng.permuted(np.tile(split, _SPLITS_AT_ONCE), axis=0), persons)
+        for _ in range(_SPLITS // _SPLITS_AT_ONCE)
+    ]
+    found = {}
+    nothing = rate(np.zeros(persons)).high
+    for name, part in kinds.items():
+        if not len(predicates.some(part)):
+            found[name] = _Tried(0.0, 0.0, Rate(0.0, -nothing, nothing))
+            continue
+        train_rate = float(observed.train[part].mean())
+        excess = float(observed.excess[part].mean())
+        null = np.concatenate([item.excess[part].mean(axis=0) for item in drawn])
+        least, most = np.quantile(null, [0.025, 0.975])
+        holdout_rate = min(max(train_rate - excess, 0.0), 1.0)
+        value, low, high = (
+            _gained(item, holdout_rate) for item in (excess, excess - float(most), excess - float(least))
+        )
+        # So few persons cannot show less, however the luck of the split falls (`app.rows_needed`).
+        gain = Rate(value, min(low, value), max(high, value, nothing))
+        found[name] = _Tried(train_rate, holdout_rate, gain)
+    return found
 
 
-def _gained(on_train: float, excess: float) -> float:
-    left = 1 - max(on_train - excess, 0.0)
+@dataclass(frozen=True, slots=True)
+class _Isolated:
+    """For each predicate (rows) and split (columns)."""
+
+    train: NDArray[np.bool_]
+    excess: Floats
+
+
+def _held(space: Space, predicates: _Predicates, persons: int) -> Any:
+    """Return a sparse matrix of which predicates hold for which persons, train persons first.
+
+    One that holds for so many that none of them could be alone in the smaller part has an empty row.
+    """
+    from scipy.sparse import csr_array
+
+    real = np.concatenate([space.train.raw, space.holdout.raw])
+    crowd = max(_CROWD * len(real) // persons, _CROWD)
+    holders, held = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    done = 0
+    for rows in predicates.selected(real):
+        few = np.flatnonzero(np.count_nonzero(rows, axis=1) <= crowd)
+        at, who = np.nonzero(rows[few])
+        holders.append(few[at] + done)
+        held.append(who)
+        done += len(rows)
+    places = (np.concatenate(holders), np.concatenate(held))
+    return csr_array((np.ones(len(places[0]), dtype=np.float32), places), shape=(len(predicates), len(real)))
+
+
+def _isolated(held: Any, splits: NDArray[np.float32], persons: int) -> _Isolated:
+    """Return who is alone in the train part, and by how much more than in the holdout, at the train size."""
+    in_train = np.rint(held @ splits).astype(np.int64)
+    in_holdout = np.rint(held.sum(axis=1)).astype(np.int64)[:, None] - in_train
+    n = int(splits[:, 0].sum())
+    sizes = (n, len(splits) - n)
+    alone = [
+        one_in(size, np.arange(int(counts.max(initial=0)) + 1), persons)[counts]
+        for size, counts in zip(sizes, (in_train, in_holdout), strict=True)
+    ]
+    return _Isolated(in_train == 1, (n / persons) * (alone[0] - alone[1]))
+
+
+def _gained(excess: float, on_holdout: float) -> float:
+    """Return the excess as a share of what was left to gain."""
+    left = 1 - on_holdout
     if left <= 1e-12:
         return 0.0 if abs(excess) <= 1e-12 else -1.0
     return min(max(excess / left, -1.0), 1.0)
-
-
-def _isolated(points: Points, predicates: _Predicates, persons: int) -> tuple[Rate, float]:
-    """Return the rate at `persons`, and the plain rate.
-
-    The variance is that of the jackknife over persons: leaving one out changes what each predicate that holds
-    for the person isolates.
-    """
-    n = len(points)
-    counts_of: list[Codes] = [np.empty(0, dtype=np.int64)]
-    holders, persons_held = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    done = 0
-    for rows in predicates.selected(points.raw):
-        held = np.count_nonzero(rows, axis=1)
-        # Of a predicate that holds for many, one person more or less isolates nobody.
-        few = np.flatnonzero(held <= _FEW_PERSONS)
-        at, who = np.nonzero(rows[few])
-        holders.append(few[at] + done)
-        persons_held.append(who)
-        counts_of.append(held)
-        done += len(rows)
-    counts = np.concatenate(counts_of)
-    chance = one_in(n, counts, persons)
-    without = one_in(n, np.maximum(counts - 1, 0), persons)
-    changes = (chance - without)[np.concatenate(holders)]
-    influence = np.bincount(np.concatenate(persons_held), changes, minlength=n) / len(predicates)
-    value = min(max(float(chance.mean()), 0.0), 1.0)
-    variance = float(((influence - influence.mean()) ** 2).sum())
-    # At the scale of the whole part: there a train person counts once, not persons / n times.
-    scale = n / persons
-    units = min(len(predicates), persons)
-    whole = rate_with(min(scale * value, 1.0), scale**2 * variance, len(predicates), units)
-    found = Rate(value, min(whole.low / scale, value), max(whole.high / scale, value))
-    return found, float((counts == 1).mean())
 
 
 def _intervals(title: str, rows: list[tuple[str, Rate]]) -> dict[str, object]:
