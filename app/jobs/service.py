@@ -123,6 +123,10 @@ class JobService:
         digest = hashlib.sha256(
             json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
         ).hexdigest()
+        # Looked for before and after coming alone: replays of an accepted request never wait for one another.
+        first = self._first_answer(owner, idempotency_key, digest)
+        if first is not None:
+            return Accepted(first, replayed=True)
         with self._alone(owner, idempotency_key):
             first = self._first_answer(owner, idempotency_key, digest)
             if first is None:
