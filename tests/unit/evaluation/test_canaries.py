@@ -37,8 +37,7 @@ CANARIES = (
     "Zanzibar", "7139", "CANARY", "98713", "98,713", "-4417.137", "−4417.137", "4,417", "1871-03-09", "1871",
     "2871-03-09", "2871", "Quokka", "04:44:41",
 )  # fmt: skip
-"""One of each column's, in every way in which JSON or the page would write it; digits within a longer number are
-chance."""
+"""One of each column's, as JSON or the page would write it; digits within a longer number are chance."""
 
 
 def people(seed: int) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 
 from app.evaluation.base import Tables
 from app.evaluation.document import JobFacts, ReferenceFacts
@@ -178,3 +179,22 @@ def test_the_page_says_when_it_was_asked_for_and_that_rows_without_a_limit_can_b
     page = render_page(document | {"job": job, "release": release})
     assert "2026-03-01 09:05 UTC" in page
     assert "no release limit was asked for: they can be downloaded" in page
+
+
+def test_an_uploaded_table_is_not_vouched_for(document: dict[str, Any]) -> None:
+    assert "no row of this table is the record of a person" in render_page(document)
+    page = render_page(document | {"job": document["job"] | {"kind": "evaluation"}})
+    assert "no row of this table is the record of a person" not in page
+    assert "uploaded as synthetic" in page and "Are the rows given out?" not in page
+
+
+def test_every_figure_stands_with_its_meaning_its_yardstick_and_its_parts(document: dict[str, Any]) -> None:
+    page = render_page(document)
+    for metric in document["metrics"]:
+        if metric["dimension"] in ("fidelity", "privacy", "utility"):
+            assert metric["meaning"] and str(escape(metric["title"])) in page
+    assert "Column by column" in page and "four checks" in page and "Table 1" in page
+
+
+def test_the_same_report_gives_the_same_page(document: dict[str, Any]) -> None:
+    assert render_page(document) == render_page(document)
