@@ -238,7 +238,7 @@ def _tried(space: Space, predicates: _Predicates, kinds: Mapping[str, slice], se
         for _ in range(_SPLITS // _SPLITS_AT_ONCE)
     ]
     found = {}
-    nothing = rate(np.zeros(persons)).high
+    nothing = rate(np.zeros(min(persons, MOST_ATTACKS))).high
     for name, part in kinds.items():
         if not len(predicates.some(part)):
             found[name] = _Tried(0.0, 0.0, Rate(0.0, -nothing, nothing))
