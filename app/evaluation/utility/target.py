@@ -215,7 +215,7 @@ def _sample(frame: pd.DataFrame, values: Floats, places: NDArray[Any] | None, en
         rows = rows & (y >= 0)
     chosen = np.flatnonzero(rows)
     # By content: the same rows in another order give the same sample, the same models and the same figures.
-    features = np.nan_to_num(encoding.linear(frame.iloc[chosen]))
+    features = np.nan_to_num(encoding.trees(frame.iloc[chosen]))
     weights = np.random.default_rng(4100).normal(size=features.shape[1])
     key = np.lexsort((features @ weights, y[chosen]))
     chosen = chosen[key]

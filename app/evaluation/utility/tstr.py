@@ -271,6 +271,8 @@ class _Trial:
             f"; the best single column alone reaches {single['tstr']:.3f} and {single['trtr']:.3f}"
             f"{f'. {self.task.dropped[0].upper()}{self.task.dropped[1:]}' if self.task.dropped else ''}."
         )
+        if len(replicates) > 1:
+            reading += f" Over {len(replicates)} replicates it varies by {stdev(replicates):.3f} (sd)."
         return Score(
             value=value,
             interval=(interval[0], interval[1]) if interval else None,
