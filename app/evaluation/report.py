@@ -33,7 +33,7 @@ from app.evaluation.utility import utility_verdict
 MISSING_NEEDS = {
     "train": "no reference was given, so there is no real table to compare with",
     "holdout": "no reference was given, so there is no holdout to compare with",
-    "target": "no target column was named in the evaluation",
+    "target": "no target column was named; name one in evaluation.target",
     "conformance": "the rows were not checked against the schema",
 }
 
