@@ -171,7 +171,8 @@ class AssociationSimilarity:
     two-level columns that is the phi coefficient), which has a sign. Other categories with these: the
     correlation ratio of ranks. Categories among each other: Cramér's V. The last two are corrected for what
     chance adds, so that tables of different length compare. A pair that varies in the real table and not in
-    the synthetic one counts as not associated there. A difference counts as 1 at most.
+    the synthetic one counts as not associated there. A difference counts as 1 at most. A pair's weight is
+    the square of its real association, 0 where that is no more than chance may bring (4 / train rows).
     """
 
     name: ClassVar[str] = "association_similarity"
@@ -201,7 +202,9 @@ class AssociationSimilarity:
             return NotMeasured(
                 f"no pair of columns has {least} rows of the train part where both are present and vary"
             )
-        weights = np.where(upper, np.abs(np.nan_to_num(real.all)), 0.0)
+        # Hundreds of pairs that are associated by chance alone would drown the few that matter.
+        squares = np.where(upper, np.nan_to_num(real.all) ** 2, 0.0)
+        weights = np.where(squares > 4 / len(train), squares, 0.0)
         if weights.sum() == 0:
             weights = upper.astype(np.float64)
         value = _similarity(real.all, made.all, weights)
@@ -253,7 +256,7 @@ class AssociationSimilarity:
                 "real": _rounded(real[i, j]),
                 "synthetic": _rounded(made[i, j]),
                 "difference": _rounded(np.nan_to_num(made[i, j]) - real[i, j]),
-                "weight": _rounded(weights[i, j]),
+                "weight": round(float(weights[i, j]), 6),
                 "value": _rounded(1 - distance[i, j]),
                 "baseline": None if held is None else _rounded(1 - _distance(real, held)[i, j]),
             }
@@ -261,8 +264,8 @@ class AssociationSimilarity:
         ]
         i, j = furthest[0]
         reading = (
-            f"The associations of {len(places):,} pairs of columns, weighted by their strength in the real "
-            f"table, are {1 - value:.3f} off on average"
+            f"The associations of {len(places):,} pairs of columns, weighted by their squared strength in "
+            f"the real table, are {1 - value:.3f} off on average"
             + (f" (the real holdout: {1 - baseline:.3f})" if baseline is not None else "")
             + f". Furthest: {names[i]} × {names[j]}, {real[i, j]:.2f} in the real table, "
             + ("no variation" if np.isnan(made[i, j]) else f"{made[i, j]:.2f}")
@@ -275,7 +278,8 @@ class AssociationSimilarity:
             baseline=baseline,
             reading=reading,
             details={
-                "aggregate": "1 − Σ weight · min(|difference|, 1) / Σ weight over all pairs; weight = |real|"
+                "aggregate": "1 − Σ weight · min(|difference|, 1) / Σ weight over all pairs; weight = real² "
+                "where that is above 4 / train rows, else 0 (1 for all pairs where none is above)"
                 + ("" if len(places) <= SHOWN_PAIRS else f"; the table shows the {SHOWN_PAIRS} furthest"),
                 "table": table,
                 "pairs": len(places),

@@ -18,6 +18,9 @@ from app.schema.table import Field
 _STREAM = 4102
 _GROUPS = 20
 
+MOST_PAIRS_WITH_INTERVAL = 2_000
+"""With more pairs of categorical columns the mean hardly moves, and an interval would take seconds."""
+
 
 class CorrelationSimilarity:
     """1 − half the difference of Pearson's correlations, the mean over pairs of numeric or date columns.
@@ -58,7 +61,7 @@ class CorrelationSimilarity:
         score = _half_apart(real, made)
         held = None
         if tables.holdout is not None and len(tables.holdout) >= least:
-            found = gram_of(_products(fields, at_most(tables.holdout, rng)))
+            found = gram_of(products(fields, at_most(tables.holdout, rng)))
             held = _half_apart(real, correlations(found, len(fields), least, 1e-9))
         errors = [
             (float(jackknife_error(np.array([np.nanmean(item[usable]) for item in left]))), len(left))
@@ -83,8 +86,20 @@ class CorrelationSimilarity:
         return _score_of(rows, value, t_interval(value, errors, self.bounds), "numeric or date")
 
 
-def _products(fields: Sequence[Field], frame: pd.DataFrame) -> Floats:
-    """Return standardised values, their squares and their presence, 0 where missing; shape (n, 3p)."""
+def products(fields: Sequence[Field], frame: pd.DataFrame) -> Floats:
+    """Return standardised numbers, their squares and their presence, 0 where missing: see `correlations`.
+
+    Parameters
+    ----------
+    fields : sequence of Field
+        p numeric or temporal ones.
+    frame : DataFrame
+        n rows.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 3p)
+    """
     values = np.column_stack([numbers(field, frame[field.name]) for field in fields])
     there = np.isfinite(values)
     filled = np.where(there, values, 0.0)
@@ -99,12 +114,11 @@ def _correlated(
     fields: Sequence[Field], frame: pd.DataFrame, group: str | None, least: int, rng: np.random.Generator
 ) -> tuple[Floats, list[Floats]]:
     """Return the correlations of all pairs, and again without each of some random groups of rows."""
-    products = _products(fields, frame)
-    persons = person_codes(frame[group]) if group is not None and len(frame) else None
-    dealt = random_groups(rng, len(frame), _GROUPS, persons)
-    total = gram_of(products)
+    matrix = products(fields, frame)
+    dealt = random_groups(rng, len(frame), _GROUPS, _persons(frame, group))
+    total = gram_of(matrix)
     left_out = [
-        correlations(total - gram_of(products[dealt == one]), len(fields), 4, 1e-9)
+        correlations(total - gram_of(matrix[dealt == one]), len(fields), 4, 1e-9)
         for one in range(int(dealt.max(initial=-1)) + 1)
     ]
     return correlations(total, len(fields), least, 1e-9), left_out
@@ -140,8 +154,8 @@ class ContingencySimilarity:
         if len(tables.train) < least:
             return NotMeasured(f"the train part has fewer than {least} rows")
         rng = np.random.default_rng([tables.seed, _STREAM + 1])
-        real = _placed(fields, at_most(tables.train, rng))
-        made = _placed(fields, at_most(pooled(tables), rng))
+        train, synthetic = at_most(tables.train, rng), at_most(pooled(tables), rng)
+        real, made = _placed(fields, train), _placed(fields, synthetic)
         held = None
         if tables.holdout is not None and len(tables.holdout) >= least:
             held = _placed(fields, at_most(tables.holdout, rng))
@@ -159,7 +173,45 @@ class ContingencySimilarity:
             for i, j in combinations(range(len(fields)), 2)
         ]
         value = float(np.mean([row["value"] for row in rows]))
-        return _score_of(rows, value, None, "categorical")
+        interval = None
+        if len(rows) <= MOST_PAIRS_WITH_INTERVAL:
+            dealt = [
+                random_groups(rng, len(frame), _GROUPS, _persons(frame, tables.group))
+                for frame in (train, synthetic)
+            ]
+            left = np.mean(
+                [
+                    _without_groups((real[i], real[j]), (made[i], made[j]), (sizes[i], sizes[j]), dealt)
+                    for i, j in combinations(range(len(fields)), 2)
+                ],
+                axis=0,
+            )
+            groups = [int(one.max()) + 1 for one in dealt]
+            errors = [(float(jackknife_error(left[side, : groups[side]])), groups[side]) for side in (0, 1)]
+            interval = t_interval(value, errors, self.bounds)
+        return _score_of(rows, value, interval, "categorical")
+
+
+def _persons(frame: pd.DataFrame, group: str | None) -> Codes | None:
+    return person_codes(frame[group]) if group is not None and len(frame) else None
+
+
+def _without_groups(
+    real: tuple[Codes, Codes], made: tuple[Codes, Codes], sizes: tuple[int, int], dealt: Sequence[Codes]
+) -> Floats:
+    """Return the score without each group of real, and of synthetic, rows; (2, _GROUPS), NaN at the end."""
+    parts, width = _cells((real, made), sizes)
+    counts = [
+        np.bincount(groups * width + part, minlength=(int(groups.max()) + 1) * width).reshape(-1, width)
+        for groups, part in zip(dealt, parts, strict=True)
+    ]
+    result = np.full((2, _GROUPS), np.nan)
+    for side in (0, 1):
+        without = counts[side].sum(axis=0) - counts[side]
+        whole = counts[1 - side].sum(axis=0) / len(parts[1 - side])
+        shares = without / np.maximum(without.sum(axis=1, keepdims=True), 1)
+        result[side, : len(without)] = 1 - np.abs(shares - whole).sum(axis=1) / 2
+    return result
 
 
 def two_way_complement(
@@ -174,15 +226,21 @@ def two_way_complement(
     sizes : (int, int)
         Number of codes of the two columns.
     """
-    keys = [first * sizes[1] + second for first, second in (real, other)]
-    cells = sizes[0] * sizes[1]
-    if cells > 4 * (len(keys[0]) + len(keys[1])) + 10_000:
-        # Most cells of a huge table are empty: count those that occur.
-        _, together = np.unique(np.concatenate(keys), return_inverse=True)
-        keys = [together[: len(keys[0])], together[len(keys[0]) :]]
-        cells = int(together.max()) + 1
-    shares = [np.bincount(key, minlength=cells) / len(key) for key in keys]
+    parts, width = _cells((real, other), sizes)
+    shares = [np.bincount(part, minlength=width) / len(part) for part in parts]
     return 1.0 - float(np.abs(shares[0] - shares[1]).sum()) / 2
+
+
+def _cells(tables: Sequence[tuple[Codes, Codes]], sizes: tuple[int, int]) -> tuple[list[Codes], int]:
+    """Return for each table the cell of each row, and how many cells there are."""
+    cells = [first * sizes[1] + second for first, second in tables]
+    width = sizes[0] * sizes[1]
+    rows = [len(one) for one in cells]
+    if width <= sum(rows) + 10_000:
+        return cells, width
+    # Most cells of a huge table are empty: number those that occur.
+    known, together = np.unique(np.concatenate(cells), return_inverse=True)
+    return np.split(together, np.cumsum(rows)[:-1]), len(known)
 
 
 def _placed(fields: Sequence[Field], frame: pd.DataFrame) -> list[Codes]:

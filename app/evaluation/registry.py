@@ -6,7 +6,11 @@ from app.evaluation.base import Dimension, Metric
 from app.evaluation.conformance import Adherence, DeclaredStatistics
 from app.evaluation.fidelity import KSComplement, TVComplement
 from app.evaluation.fidelity_associations import AssociationSimilarity
+from app.evaluation.fidelity_columns import LevelCoverage, Missingness, WassersteinInSd
+from app.evaluation.fidelity_detection import DetectionAUC
 from app.evaluation.fidelity_pairs import ContingencySimilarity, CorrelationSimilarity
+from app.evaluation.fidelity_study import StudyProtocol
+from app.evaluation.fidelity_subgroups import SubgroupSimilarity
 from app.evaluation.privacy import IdenticalMatchShare, RepeatedRowShare
 from app.evaluation.privacy_attacks import AttributeInference, Linkability, SinglingOut
 from app.evaluation.privacy_similarity import DcrShare, MembershipInference, NearMatchShare, NndrShare
@@ -18,9 +22,15 @@ METRICS: tuple[type[Metric], ...] = (
     DeclaredStatistics,
     KSComplement,
     TVComplement,
+    WassersteinInSd,
+    Missingness,
+    LevelCoverage,
     AssociationSimilarity,
     CorrelationSimilarity,
     ContingencySimilarity,
+    DetectionAUC,
+    SubgroupSimilarity,
+    StudyProtocol,
     TrainSyntheticTestReal,
     CoefficientOverlap,
     IdenticalMatchShare,

@@ -1,0 +1,451 @@
+"""Fidelity of single columns beyond their shape: distance in sd, missing values, coverage of values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from app.disclosure import pool_levels, say_count
+from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
+from app.evaluation.bootstrap import jackknife_error, person_codes, random_groups, t_interval
+from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled, present
+from app.evaluation.conformance import level_text
+from app.evaluation.fidelity_associations import at_most
+from app.schema.table import Field
+
+FARTHEST_SD = 10.0
+"""A column counts as so many sd away at most: one wild value must not drown all others."""
+
+GRID = 512
+"""Points at which distribution functions are compared for the standard error."""
+
+GROUPS = 20
+SHOWN_LEVELS = 20
+SHOWN_COLUMNS = 40
+
+_STREAM = 4301
+
+
+def wasserstein(real: Floats, other: Floats) -> float:
+    """Return the first Wasserstein distance: the area between the two empirical distribution functions.
+
+    Parameters
+    ----------
+    real, other : ndarray of float64, shape (n,), (m,)
+        Finite values, at least one each.
+    """
+    real, other = np.sort(real), np.sort(other)
+    steps = np.concatenate([real, other])
+    steps.sort()
+    below_real = np.searchsorted(real, steps[:-1], side="right") / len(real)
+    below_other = np.searchsorted(other, steps[:-1], side="right") / len(other)
+    return float(np.abs(below_real - below_other) @ np.diff(steps))
+
+
+class WassersteinInSd:
+    """How far numbers and dates would have to be moved, in real sd; the mean over columns."""
+
+    name: ClassVar[str] = "wasserstein_in_sd"
+    title: ClassVar[str] = "Distance of numeric and date columns (Wasserstein, in real sd)"
+    dimension: ClassVar[Dimension] = "fidelity"
+    higher_is_better: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, FARTHEST_SD)
+    needs: ClassVar[frozenset[str]] = frozenset({"train"})
+    depth: ClassVar[Depth] = "core"
+    measured_from: ClassVar[Mapping[str, int]] = {"train": 30, "synthetic": 1}
+
+    def measure(self, tables: Tables) -> Score | NotMeasured:
+        """Measure; `details["table"]` holds column, value, baseline, shift of the mean, ratio of the sd."""
+        assert tables.train is not None  # `needs` says so
+        fields = [
+            field
+            for field in tables.schema.fields
+            if field.kind in ("numeric", "temporal") and field.name != tables.group
+        ]
+        if not fields:
+            return NotMeasured("the table has no numeric or date column")
+        rng = np.random.default_rng([tables.seed, _STREAM])
+        few = max(cell_rows(tables), 2)
+        train, synthetic = at_most(tables.train, rng), at_most(pooled(tables), rng)
+        dealt = (_dealt(train, tables.group, rng), _dealt(synthetic, tables.group, rng))
+        table: list[dict[str, Any]] = []
+        left: list[tuple[Floats, Floats]] = []
+        for field in fields:
+            row, errors = self._column(field, train, synthetic, tables.holdout, few, dealt)
+            table.append(row)
+            if errors is not None:
+                left.append(errors)
+        measured = [row for row in table if row["value"] is not None]
+        if not measured:
+            return NotMeasured(f"none of the numeric or date columns could be compared: {table[0]['reason']}")
+        value = float(np.mean([row["value"] for row in measured]))
+        baselines = [row["baseline"] for row in measured if row["baseline"] is not None]
+        baseline = float(np.mean(baselines)) if len(baselines) == len(measured) else None
+        errors_of = [np.mean([pair[side] for pair in left], axis=0) for side in (0, 1)]
+        interval = t_interval(
+            value, [(float(jackknife_error(one)), len(one)) for one in errors_of], self.bounds
+        )
+        table.sort(key=lambda row: (-(row["value"] if row["value"] is not None else -1.0), row["column"]))
+        furthest = table[0]
+        return Score(
+            value=value,
+            interval=interval,
+            baseline=baseline,
+            reading=(
+                f"The {len(measured)} numeric or date columns lie {value:.3f} real standard deviations off "
+                "on average"
+                + (f" (the real holdout: {baseline:.3f})" if baseline is not None else "")
+                + f". Furthest: {furthest['column']}, {furthest['value']:.2f} sd."
+            ),
+            details={
+                "aggregate": f"mean of value over the measured columns; one counts {FARTHEST_SD:g} at most",
+                "table": table,
+                "interval": "delete-a-group jackknife over rows of both tables, 95 %",
+                "rows": {"train": len(train), "synthetic": len(synthetic)},
+                "pictures": [
+                    {
+                        "kind": "bars",
+                        "title": "Distance of each column in real standard deviations",
+                        "rows": [
+                            {"name": row["column"], "value": row["value"], "baseline": row["baseline"]}
+                            for row in table[:20]
+                            if row["value"] is not None
+                        ],
+                    }
+                ],
+            },
+        )
+
+    def _column(
+        self,
+        field: Field,
+        train: pd.DataFrame,
+        synthetic: pd.DataFrame,
+        holdout: pd.DataFrame | None,
+        few: int,
+        dealt: tuple[Codes, Codes],
+    ) -> tuple[dict[str, Any], tuple[Floats, Floats] | None]:
+        row: dict[str, Any] = {
+            "column": field.name,
+            "value": None,
+            "baseline": None,
+            "shift": None,
+            "spread_ratio": None,
+            "reason": "",
+        }
+        real, made = numbers(field, train[field.name]), numbers(field, synthetic[field.name])
+        there = np.isfinite(real), np.isfinite(made)
+        if there[0].sum() < few:
+            return row | {"reason": f"fewer than {few} values are present in the train part"}, None
+        if not there[1].any():
+            return row | {"reason": "no value is present in the synthetic rows"}, None
+        real, made = real[there[0]], made[there[1]]
+        sd = float(real.std(ddof=1))
+        if not sd > 0:
+            return row | {"reason": "the column is constant in the train part"}, None
+        row["value"] = min(wasserstein(real, made) / sd, FARTHEST_SD)
+        row["shift"] = round(float(np.clip((made.mean() - real.mean()) / sd, -1e6, 1e6)), 4) + 0.0
+        row["spread_ratio"] = round(min(float(made.std()) / float(real.std()), 1e6), 4)
+        if holdout is not None:
+            held = numbers(field, holdout[field.name])
+            held = held[np.isfinite(held)]
+            if len(held) >= few:
+                row["baseline"] = min(wasserstein(real, held) / sd, FARTHEST_SD)
+        return row, _without_groups(real, made, dealt[0][there[0]], dealt[1][there[1]], dealt, sd)
+
+
+def _dealt(frame: pd.DataFrame, group: str | None, rng: np.random.Generator) -> Codes:
+    persons = person_codes(frame[group]) if group is not None and len(frame) else None
+    return random_groups(rng, len(frame), GROUPS, persons)
+
+
+def _without_groups(
+    real: Floats,
+    made: Floats,
+    real_groups: Codes,
+    made_groups: Codes,
+    dealt: tuple[Codes, Codes],
+    sd: float,
+) -> tuple[Floats, Floats]:
+    """Return the distance without each group of real rows, and without each group of synthetic rows."""
+    together = np.concatenate([real, made])
+    grid = np.unique(np.quantile(together, np.linspace(0, 1, GRID)))
+    counts = []
+    for values, groups, all_groups in ((real, real_groups, dealt[0]), (made, made_groups, dealt[1])):
+        places = np.searchsorted(grid, values, side="left")
+        k = int(all_groups.max(initial=0)) + 1
+        width = len(grid)
+        counts.append(np.bincount(groups * width + places, minlength=k * width).reshape(k, width))
+    steps = np.diff(grid)
+    whole = [_below(item.sum(axis=0)[None]) for item in counts]
+    result = []
+    for side in (0, 1):
+        without = _below(counts[side].sum(axis=0) - counts[side])
+        area = np.abs(without - whole[1 - side])[:, :-1] @ steps
+        result.append(np.minimum(area / sd, FARTHEST_SD))
+    return result[0], result[1]
+
+
+def _below(counts: NDArray[np.int64]) -> Floats:
+    below: Floats = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return below
+
+
+class Missingness:
+    """1 − the difference of missing shares, the mean over columns in which anything is missing."""
+
+    name: ClassVar[str] = "missingness"
+    title: ClassVar[str] = "Missing values: share in each column, and together"
+    dimension: ClassVar[Dimension] = "fidelity"
+    higher_is_better: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[frozenset[str]] = frozenset({"train"})
+    depth: ClassVar[Depth] = "core"
+    measured_from: ClassVar[Mapping[str, int]] = {"train": 30, "synthetic": 1}
+
+    def measure(self, tables: Tables) -> Score | NotMeasured:
+        """Measure; what a few rows miss is not said, and counts as if half a cell of rows did."""
+        assert tables.train is not None  # `needs` says so
+        cell = max(cell_rows(tables), 1)
+        rng = np.random.default_rng([tables.seed, _STREAM + 1])
+        train, synthetic = at_most(tables.train, rng), at_most(pooled(tables), rng)
+        holdout = None if tables.holdout is None else at_most(tables.holdout, rng)
+        if len(train) < max(cell, 2):
+            return NotMeasured(f"the train part has fewer than {max(cell, 2)} rows")
+        names = sorted(field.name for field in tables.schema.fields)
+        real, made = _absent(train, names), _absent(synthetic, names)
+        held = None if holdout is None or len(holdout) < max(cell, 2) else _absent(holdout, names)
+        gaps = real.any(axis=0) | made.any(axis=0)
+        judged = np.flatnonzero(gaps) if gaps.any() else np.arange(len(names))
+        shares = _sayable(real.sum(axis=0), len(real), cell)
+        score = 1 - np.abs(shares - _sayable(made.sum(axis=0), len(made), cell))
+        held_score = None
+        if held is not None:
+            held_score = 1 - np.abs(shares - _sayable(held.sum(axis=0), len(held), cell))
+        table = [
+            self._row(names[place], place, real, made, score, held_score, cell) for place in judged.tolist()
+        ]
+        table.sort(key=lambda row: (row["value"], row["column"]))
+        value = float(score[judged].mean())
+        baseline = None if held_score is None else float(held_score[judged].mean())
+        errors = [
+            (float(jackknife_error(one)), len(one))
+            for one in (
+                _left_out(real, _dealt(train, tables.group, rng), lambda x: _closeness(x, made, judged)),
+                _left_out(made, _dealt(synthetic, tables.group, rng), lambda x: _closeness(x, real, judged)),
+            )
+        ]
+        reading = "Neither the train part nor the synthetic rows have a missing value."
+        if gaps.any():
+            lowest = table[0]
+            reading = (
+                f"In {len(judged)} of {len(names)} columns something is missing; the shares agree to "
+                f"{value:.3f} on average, 1 being the same"
+                + (f" (the real holdout: {baseline:.3f})" if baseline is not None else "")
+                + f". Lowest: {lowest['column']}, {lowest['value']:.3f}."
+            )
+        patterns = _pattern_complement(real, made)
+        return Score(
+            value=value,
+            interval=t_interval(value, errors, self.bounds),
+            baseline=baseline,
+            reading=reading,
+            details={
+                "aggregate": "mean of value over the columns of the table; value = 1 − |real − synthetic|, "
+                f"shares of fewer than {cell} rows taken as {cell / 2:g} rows",
+                "table": table,
+                "row_patterns": round(patterns, 4),
+                "row_patterns_holdout": None if held is None else round(_pattern_complement(real, held), 4),
+                "row_patterns_meaning": "1 − the total variation distance of which columns miss together",
+                "interval": "delete-a-group jackknife over rows of both tables, 95 %",
+                "pictures": _together(names, real, made, cell) if gaps.any() else [],
+            },
+        )
+
+    def _row(
+        self,
+        name: str,
+        place: int,
+        real: NDArray[np.bool_],
+        made: NDArray[np.bool_],
+        score: Floats,
+        held: Floats | None,
+        cell: int,
+    ) -> dict[str, Any]:
+        absent, n = int(real[:, place].sum()), len(real)
+        said = absent == 0 or (absent >= cell and n - absent >= cell) or absent == n
+        return {
+            "column": name,
+            "real": round(absent / n, 4) if said else None,
+            "note": "" if said else f"{say_count(min(absent, n - absent), cell)} of {n}",
+            "synthetic": round(float(made[:, place].mean()), 4),
+            "value": float(score[place]),
+            "baseline": None if held is None else float(held[place]),
+        }
+
+
+def _absent(frame: pd.DataFrame, names: list[str]) -> NDArray[np.bool_]:
+    return np.column_stack([~present(frame[name]) for name in names])
+
+
+def _sayable(absent: NDArray[np.int64], n: int, cell: int) -> Floats:
+    """Return shares; where fewer than `cell` rows miss the value (or have it), as if half a cell did."""
+    few, rest = (absent > 0) & (absent < cell), (absent < n) & (n - absent < cell)
+    counts = np.where(few, cell / 2, np.where(rest, n - cell / 2, absent))
+    shares: Floats = np.clip(counts / n, 0, 1)
+    return shares
+
+
+def _closeness(one: NDArray[np.bool_], other: NDArray[np.bool_], judged: Codes) -> float:
+    return 1 - float(np.abs(one.mean(axis=0) - other.mean(axis=0))[judged].mean())
+
+
+def _left_out(
+    rows: NDArray[np.bool_], dealt: Codes, statistic: Callable[[NDArray[np.bool_]], float]
+) -> Floats:
+    groups = int(dealt.max(initial=-1)) + 1
+    # Without its only group nothing is left.
+    return np.array([statistic(rows[dealt != one]) for one in range(groups)] if groups > 1 else [0.0])
+
+
+def _pattern_complement(real: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    packed = np.packbits(np.concatenate([real, other]), axis=1)
+    _, found = np.unique(packed, axis=0, return_inverse=True)
+    found = found.ravel()
+    k = int(found.max()) + 1
+    shares = [np.bincount(part, minlength=k) / len(part) for part in (found[: len(real)], found[len(real) :])]
+    return 1 - float(np.abs(shares[0] - shares[1]).sum()) / 2
+
+
+def _together(
+    names: list[str], real: NDArray[np.bool_], made: NDArray[np.bool_], cell: int
+) -> list[dict[str, Any]]:
+    """Return a picture of the share of rows in which both columns of a pair are missing."""
+    heat = np.abs(real.mean(axis=0) - made.mean(axis=0))
+    gaps = np.flatnonzero(real.any(axis=0) | made.any(axis=0))
+    shown = np.sort(gaps[np.argsort(-heat[gaps], kind="stable")[:SHOWN_COLUMNS]])
+    one, other = (part[:, shown].astype(np.float64) for part in (real, made))
+    counts, shares = one.T @ one, other.T @ other / len(made)
+    said = (counts == 0) | ((counts >= cell) & (len(real) - counts >= cell))
+
+    def cells(matrix: Floats, shown_cells: NDArray[np.bool_]) -> list[list[float | None]]:
+        return [
+            [round(float(value), 4) + 0.0 if known else None for value, known in zip(*line, strict=True)]
+            for line in zip(matrix, shown_cells, strict=True)
+        ]
+
+    return [
+        {
+            "kind": "matrix",
+            "title": "Share of rows in which both columns are missing",
+            "labels": [names[place] for place in shown],
+            "real": cells(counts / len(real), said),
+            "synthetic": cells(shares, np.ones_like(said)),
+            "difference": cells(shares - counts / len(real), said),
+        }
+    ]
+
+
+class LevelCoverage:
+    """Share of the real table's levels and value ranges that the synthetic rows reach; the mean over columns.
+
+    Notes
+    -----
+    Of a category, the levels of at least `min_cell` train rows. Of a number or date, the parts between
+    quantiles of the train part, at most 20 of at least `min_cell` rows each.
+    """
+
+    name: ClassVar[str] = "level_coverage"
+    title: ClassVar[str] = "Coverage of real levels and value ranges"
+    dimension: ClassVar[Dimension] = "fidelity"
+    higher_is_better: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[frozenset[str]] = frozenset({"train"})
+    depth: ClassVar[Depth] = "core"
+    measured_from: ClassVar[Mapping[str, int]] = {"train": 30, "synthetic": 1}
+
+    def measure(self, tables: Tables) -> Score | NotMeasured:
+        """Measure; `details["table"]` holds column, parts, value, baseline and the levels not reached."""
+        assert tables.train is not None  # `needs` says so
+        cell = max(cell_rows(tables), 1)
+        synthetic = pooled(tables)
+        table = []
+        for field in tables.schema.fields:
+            if field.kind in ("id", "text") or field.name == tables.group:
+                continue
+            real, made = tables.train[field.name], synthetic[field.name]
+            held = None if tables.holdout is None else tables.holdout[field.name]
+            row = _covered(field, real, made, held, cell)
+            if row is not None:
+                table.append(row)
+        if not table:
+            return NotMeasured(f"no column has {cell} rows of the train part in one level or range")
+        table.sort(key=lambda row: (row["value"], row["column"]))
+        value = float(np.mean([row["value"] for row in table]))
+        baselines = [row["baseline"] for row in table if row["baseline"] is not None]
+        baseline = float(np.mean(baselines)) if len(baselines) == len(table) else None
+        short = [row["column"] for row in table if row["value"] < 1]
+        reading = (
+            f"The synthetic rows reach {value:.1%} of the levels and value ranges of the real columns"
+            + (f" (the real holdout: {baseline:.1%})" if baseline is not None else "")
+            + (f". Not all of: {', '.join(short[:5])}" if short else "")
+            + "."
+        )
+        return Score(
+            value=value,
+            baseline=baseline,
+            reading=reading,
+            details={
+                "aggregate": "mean of value over columns; value = parts reached / parts",
+                "table": table,
+                "smallest_part": cell,
+            },
+        )
+
+
+def _covered(
+    field: Field, real: pd.Series, made: pd.Series, held: pd.Series | None, cell: int
+) -> dict[str, Any] | None:
+    if field.levels is not None:
+        found = codes(field, real)
+        counts = np.bincount(found[found >= 0], minlength=len(field.levels))
+        kept = pool_levels({place: int(count) for place, count in enumerate(counts)}, cell).kept
+        if not kept:
+            return None
+        reached = np.isin(kept, codes(field, made))
+        held_reached = None if held is None else np.isin(kept, codes(field, held))
+        missed = [level_text(field.levels[place]) for place, ok in zip(kept, reached, strict=True) if not ok]
+    else:
+        values = numbers(field, real)
+        values = values[np.isfinite(values)]
+        if len(values) < max(cell, 2):
+            return None
+        parts = max(min(len(values) // cell, 20), 1)
+        # At real values, so that no part lies between the values of a coarse scale.
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, parts + 1), method="lower"))
+        real_counts = _counts_between(edges, values)
+        # Ties may leave a part with few rows.
+        asked = real_counts >= min(cell, int(real_counts.max()))
+        reached = _counts_between(edges, numbers(field, made))[asked] > 0
+        held_reached = None if held is None else _counts_between(edges, numbers(field, held))[asked] > 0
+        missed = []
+    return {
+        "column": field.name,
+        "parts": len(reached),
+        "reached": int(reached.sum()),
+        "value": float(reached.mean()),
+        "baseline": None if held_reached is None or len(held_reached) == 0 else float(held_reached.mean()),
+        "not_reached": missed[:SHOWN_LEVELS],
+    }
+
+
+def _counts_between(edges: Floats, values: Floats) -> NDArray[np.int64]:
+    """Count the values from each edge up to the next one, the last part being closed."""
+    inside = values[(values >= edges[0]) & (values <= edges[-1])]
+    parts = max(len(edges) - 1, 1)
+    places = np.clip(np.searchsorted(edges, inside, side="right") - 1, 0, parts - 1)
+    return np.bincount(places, minlength=parts)
