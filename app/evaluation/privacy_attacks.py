@@ -20,12 +20,12 @@ from app.evaluation.privacy_rates import Rate, advantage, one_in, rate
 from app.rows_needed import MOST_ATTACKS
 
 _ENOUGH: Mapping[str, int] = {"train": 200, "holdout": 80, "synthetic": 1}
-_FEWEST_ATTACKS = 3_000
+_FEWEST_ATTACKS = 2_000
 _TRIES = 20
 _COLUMNS = 3
 _CROWD = 20
 _SPLITS, _SPLITS_AT_ONCE = 400, 50
-_BLOCK_ENTRIES = 2_000_000
+_BLOCK_ENTRIES = 1_000_000
 
 MOST_TARGETS = 2_000
 """So many persons of each real part are attacked at most."""
@@ -126,8 +126,11 @@ class _Predicates:
         return _Predicates(self.places[chosen], self.kinds[chosen], self.values[chosen])
 
     def followed_by(self, others: _Predicates) -> _Predicates:
-        pairs = ((self.places, others.places), (self.kinds, others.kinds), (self.values, others.values))
-        return _Predicates(*(np.concatenate(pair) for pair in pairs))
+        return _Predicates(
+            np.concatenate([self.places, others.places]),
+            np.concatenate([self.kinds, others.kinds]),
+            np.concatenate([self.values, others.values]),
+        )
 
     def distinct(self) -> _Predicates:
         """Return each predicate once, in the order of first appearance."""
@@ -181,11 +184,8 @@ def _edges(space: Space, made: Floats) -> _Predicates:
             found += [(place, _IS, float(level)) for level in np.unique(present)]
         else:
             found += [(place, _AT_MOST, float(present.min())), (place, _AT_LEAST, float(present.max()))]
-    places, kinds, values = (np.array(item) for item in zip(*found, strict=True)) if found else ([], [], [])
-    return _Predicates(
-        *(np.repeat(np.asarray(item, dtype=kind)[:, None], _COLUMNS, axis=1)
-          for item, kind in ((places, np.int64), (kinds, np.int64), (values, np.float64)))
-    )  # fmt: skip
+    conditions = np.array(found, dtype=np.float64).reshape(-1, 3, 1).repeat(_COLUMNS, axis=2)
+    return _Predicates(conditions[:, 0].astype(np.int64), conditions[:, 1].astype(np.int64), conditions[:, 2])
 
 
 def _combinations(space: Space, made: Floats, wanted: int, rng: np.random.Generator) -> _Predicates:

@@ -30,7 +30,7 @@ FEWEST_PERSONS = 10
 
 _FARTHEST = 10.0
 _MOST_LEVELS = 64
-_BLOCK_ENTRIES = 4_000_000
+_BLOCK_ENTRIES = 500_000  # 4 MB: what is passed over several times stays in the cache
 _TIE = 1e-9
 
 

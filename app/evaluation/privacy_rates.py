@@ -121,13 +121,17 @@ def one_in(of: int, counts: Codes, drawn: int) -> Floats:
     ndarray of float64, same shape
         Hypergeometric.
     """
-    from scipy.stats import hypergeom
-
-    return np.asarray(hypergeom.pmf(1, of, counts, drawn), dtype=np.float64)
+    return _exactly(1, of, counts, drawn)
 
 
 def none_in(of: int, counts: Codes, drawn: int) -> Floats:
     """Return the chance that none of `counts` marked among `of` rows is among `drawn` of them."""
+    return _exactly(0, of, counts, drawn)
+
+
+def _exactly(hits: int, of: int, counts: Codes, drawn: int) -> Floats:
     from scipy.stats import hypergeom
 
-    return np.asarray(hypergeom.pmf(0, of, counts, drawn), dtype=np.float64)
+    # Each count once: SciPy takes 15 µs for one.
+    found, places = np.unique(counts, return_inverse=True)
+    return np.asarray(hypergeom.pmf(hits, of, found, drawn), dtype=np.float64)[places]

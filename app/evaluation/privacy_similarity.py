@@ -81,8 +81,8 @@ def _one_left_out(space: Space, raw: Floats) -> NDArray[np.uint64]:
         scale = space.scales[place]
         column = raw[:, place] if scale == 0 else np.rint(raw[:, place] / (TOLERANCE * scale))
         terms[place] = scrambled(bits(column) ^ scrambled(np.array([place + 1], dtype=np.uint64)))
-    whole = terms.sum(axis=0, dtype=np.uint64)
-    return whole[None, :] if width == 1 else whole[None, :] - terms
+    whole: NDArray[np.uint64] = terms.sum(axis=0, dtype=np.uint64, keepdims=True)
+    return whole if width == 1 else whole - terms
 
 
 def _matched(rows: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
