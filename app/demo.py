@@ -183,16 +183,20 @@ def keep(base: str, job: Mapping[str, Any], name: str) -> None:
         print(f"   {sentence}")
     for question, verdict in document["verdicts"].items():
         print(f"   {question:<24} {verdict['level'].replace('_', ' ')}")
+    absent: dict[str, list[str]] = {}
     for metric in document["metrics"]:
-        print(f"   {metric['name']:<24} {figure(metric)}")
+        if metric.get("value") is None:
+            absent.setdefault(metric.get("reason") or "", []).append(metric["name"])
+        else:
+            print(f"   {metric['name']:<24} {figure(metric)}")
+    for reason, names in absent.items():
+        print(f"   {f'{len(names)} not measured':<24} {reason}")
     print(f"   rows    {shown(rows)} ({job['rows_written']} rows)")
     print(f"   report  {shown(page)} (and {shown(report)})")
 
 
 def figure(metric: Mapping[str, Any]) -> str:
-    """Write a metric's figure with its yardstick, or why there is none."""
-    if metric.get("value") is None:
-        return f"not measured: {metric.get('reason', '')}"
+    """Write a metric's figure with its yardstick."""
     baseline = metric.get("baseline")
     beside = "" if baseline is None else f"   (a perfect generator: {baseline:.3f})"
     return f"{metric['value']:.3f}{beside}"

@@ -162,8 +162,8 @@ def sdmetrics() -> None:
     print(f"quality report: SDMetrics {quality:.2f} s, ours {shared:.2f} s: {quality / shared:.1f} × faster")
     theirs = _seconds(
         lambda: (
-            DCRBaselineProtection.compute_breakdown(train, made, metadata),
-            DCROverfittingProtection.compute_breakdown(train, made, holdout, metadata),
+            DCRBaselineProtection.compute_breakdown(train, made, metadata, "table"),
+            DCROverfittingProtection.compute_breakdown(train, made, holdout, metadata, "table"),
         )
     )
     near = ours("dcr_share", "nndr_share")
