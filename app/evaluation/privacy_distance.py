@@ -60,7 +60,7 @@ class Space:
     Parameters
     ----------
     fields : tuple of Field
-        All but ids and free text, by name.
+        All but ids, free text and the column that names the person, by name.
     synthetic, train, holdout : Points
         All rows; synthetic ones in the order of their content, real ones in a drawn order.
     scales : ndarray, shape (p,)
@@ -136,7 +136,13 @@ def space_of(tables: Tables) -> Space | NotMeasured:
 
 def _prepare(tables: Tables) -> Space | NotMeasured:
     assert tables.train is not None and tables.holdout is not None  # the metrics' `needs` say so
-    fields = tuple(sorted(compared_fields(tables.schema), key=lambda field: field.name))
+    # Who a row is of is known by a number that says nothing in another table.
+    fields = tuple(
+        sorted(
+            (field for field in compared_fields(tables.schema) if field.name != tables.group),
+            key=lambda field: field.name,
+        )
+    )
     if not fields:
         return NotMeasured("every column is an id or free text, which are left out of the comparison")
     rng = np.random.default_rng([tables.seed, 4001])

@@ -1,7 +1,7 @@
 """Disclosure figures of synthpop's `disclosure()` on the quasi-identifiers: repU and DiSCO.
 
 Raab, Nowok & Dibben, "Practical privacy metrics for synthetic data" (arXiv 2406.16826). Columns of more than
-20 values are taken in twentieths of the train part, as synthpop's `ngroups_keys` does; a missing value is a
+20 values are taken in twentieths of the real persons, as synthpop's `ngroups_keys` does; a missing value is a
 value of its own.
 """
 
@@ -151,7 +151,8 @@ def _cells(space: Space, places: list[int], made: Floats) -> list[Codes]:
     parts = (made, space.train.raw, space.holdout.raw)
     together = np.zeros(sum(map(len, parts)), dtype=np.int64)
     for place in places:
-        real = space.train.raw[:, place]
+        # Of both real parts: groups equally full of train persons alone would favour the holdout's rate.
+        real = np.concatenate([space.train.raw[:, place], space.holdout.raw[:, place]])
         values = np.concatenate([part[:, place] for part in parts])
         present = real[~np.isnan(real)]
         if space.scales[place] and len(np.unique(present)) > _GROUPS:

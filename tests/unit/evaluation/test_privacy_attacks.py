@@ -263,13 +263,14 @@ class TestRates:
 class TestOneRowForEachPerson:
     def test_visits_of_a_person_count_once(self) -> None:
         schema = parse_schema(
-            {"fields": [{"name": "who", "type": "string"}, *SCHEMA.document["fields"]]}
+            {"fields": [{"name": "who", "type": "integer"}, *SCHEMA.document["fields"]]}
         )[0]  # fmt: skip
-        visits = people(300, 9).assign(who=[f"P{i // 3}" for i in range(300)])
+        visits = people(300, 9).assign(who=pd.array(np.arange(300) // 3, dtype="Int64"))
         judged = Tables(schema, (visits,), train=visits, holdout=visits.tail(90), group="who")
         space = space_of(judged)
         assert isinstance(space, Space)
         assert (len(space.train), len(space.holdout)) == (100, 30)
+        assert "who" not in [field.name for field in space.fields]
 
     def test_too_few_persons_are_a_reason(self) -> None:
         few = tables(people(50, 1), n=30, m=9)
