@@ -37,7 +37,7 @@ def rate_with(value: float, variance: float, most: float, units: float) -> Rate:
     units : float
         Persons behind the trials: the upper end is never below that of no success in so many.
     """
-    trials = most
+    trials = min(most, units)
     if variance > 0 and 0 < value < 1:
         trials = min(max(value * (1 - value) / variance, 1.0), most)
     z2 = Z * Z
