@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types bench serve lock clean
+.PHONY: help install demo test lint types bench calibrate serve lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ types: install
 bench: install ## run the slow tests and the benchmarks
 	$(BIN)/python -m pytest -m slow tests
 	for name in http_load job_latency marginals; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+calibrate: install ## hold the evaluator itself against known truths, 400 draws (make test: 40)
+	SYNTHWARD_CALIBRATION_REPEATS=400 $(BIN)/python -m pytest -q tests/calibration
 
 serve: install ## start the service on 127.0.0.1:8000 with its data in synthward-data/
 	$(BIN)/synthward serve --host 127.0.0.1 --port 8000 --data-dir synthward-data

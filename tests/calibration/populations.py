@@ -16,7 +16,7 @@ from app.schema.table import TableSchema
 SITES = ["north", "south", "east", "west"]
 STAGES = ["I", "II", "III"]
 TARGET = "relapse"
-KEYS = ("age", "sex", "site")
+KEYS = ("age", "sex", "weight")
 SENSITIVE = ("stage",)
 
 FIELDS: list[dict[str, Any]] = [
