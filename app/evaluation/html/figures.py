@@ -99,7 +99,10 @@ def draw_all(metrics: Iterable[Mapping[str, Any]], room: int = MOST_BYTES) -> li
 def _shows(picture: Mapping[str, Any]) -> bool:
     if picture["kind"] == "curve":  # two points are the ends, which every curve has
         return any(len(line["x"]) > 2 for line in picture["lines"])
-    return bool(picture.get("labels") or picture.get("rows"))
+    if picture["kind"] == "matrix":
+        cells = (cell for name in ("real", "difference") for row in picture.get(name) or () for cell in row)
+        return len(picture["labels"]) > 1 and any(cell is not None for cell in cells)
+    return bool(picture["rows"])
 
 
 def _drawn(
