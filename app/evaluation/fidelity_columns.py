@@ -143,7 +143,8 @@ class WassersteinInSd:
             return row | {"reason": f"fewer than {few} values are present in the train part"}, None
         if not there[1].any():
             return row | {"reason": "no value is present in the synthetic rows"}, None
-        real, made = real[there[0]], made[there[1]]
+        # Squares of larger numbers would overflow.
+        real, made = (np.clip(one, -1e150, 1e150) for one in (real[there[0]], made[there[1]]))
         sd = float(real.std(ddof=1))
         if not sd > 0:
             return row | {"reason": "the column is constant in the train part"}, None
@@ -152,7 +153,7 @@ class WassersteinInSd:
         row["spread_ratio"] = round(min(float(made.std()) / float(real.std()), 1e6), 4)
         if holdout is not None:
             held = numbers(field, holdout[field.name])
-            held = held[np.isfinite(held)]
+            held = np.clip(held[np.isfinite(held)], -1e150, 1e150)
             if len(held) >= few:
                 row["baseline"] = min(wasserstein(real, held) / sd, FARTHEST_SD)
         return row, _without_groups(real, made, dealt[0][there[0]], dealt[1][there[1]], dealt, sd)
