@@ -63,6 +63,9 @@ class TrainSyntheticTestReal:
         `group` names them) and which rows the models were trained on (models fitted again to resampled
         rows). They say how other tables of the same population and generator would do.
         """
+        # Loaded first: the limit holds for the thread pools that are there, and theirs come with them.
+        import sklearn.ensemble
+        import sklearn.linear_model  # noqa: F401
         from threadpoolctl import threadpool_limits
 
         task = task_of(tables)
