@@ -232,6 +232,34 @@ def jackknife_error(left_out: Floats) -> Floats:
     return error
 
 
+def folding(differences: Floats, errors: Floats, weights: Floats) -> float:
+    """Return by how much a mean of absolute differences varies less than a linear one would.
+
+    Near 0 the absolute value of a difference varies less than the difference (a folded normal variable,
+    Leone, Nelson & Nottingham 1961: 0.60 of its standard deviation at 0), which a jackknife does not see.
+
+    Parameters
+    ----------
+    differences, errors, weights : ndarray of float64, shape (k,)
+        The differences, their standard errors, and their weights in the mean.
+
+    Returns
+    -------
+    float
+        Factor for the standard error of the mean, in [0.60, 1]; 1 where nothing varies.
+    """
+    from scipy.stats import norm
+
+    varying = errors > 0
+    if not varying.any() or not (weights[varying] > 0).any():
+        return 1.0
+    # The square of a difference is its true square and that of its error.
+    ratio = np.sqrt(np.maximum((differences[varying] / errors[varying]) ** 2 - 1, 0))
+    mean = 2 * norm.pdf(ratio) + ratio * (1 - 2 * norm.cdf(-ratio))
+    shares = weights[varying] * errors[varying]
+    return float(shares @ np.sqrt(np.clip(ratio**2 + 1 - mean**2, 0, 1)) / shares.sum())
+
+
 def t_interval(
     value: float, errors: Sequence[tuple[float, int]], bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> tuple[float, float] | None:

@@ -15,7 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
-from app.evaluation.bootstrap import jackknife_error, mid_ranks, person_codes, random_groups, t_interval
+from app.evaluation.bootstrap import (
+    folding,
+    jackknife_error,
+    mid_ranks,
+    person_codes,
+    random_groups,
+    t_interval,
+)
 from app.evaluation.columns import (
     Codes,
     Floats,
@@ -208,12 +215,15 @@ class AssociationSimilarity:
         if weights.sum() == 0:
             weights = upper.astype(np.float64)
         value = _similarity(real.all, made.all, weights)
-        without_real = [_similarity(one, made.all, weights) for one in real.left_out()]
-        without_made = [_similarity(real.all, one, weights) for one in made.left_out()]
-        errors = [
-            (float(jackknife_error(np.array(without))), len(without))
-            for without in (without_real, without_made)
-        ]
+        left_out = np.nan_to_num(np.array(real.left_out())), np.nan_to_num(np.array(made.left_out()))
+        single = np.hypot(jackknife_error(left_out[0]), jackknife_error(left_out[1]))
+        gaps = np.nan_to_num(made.all) - np.nan_to_num(real.all)
+        factor = folding(gaps[upper], single[upper], weights[upper])
+        without = (
+            [_similarity(one, made.all, weights) for one in left_out[0]],
+            [_similarity(real.all, one, weights) for one in left_out[1]],
+        )
+        errors = [(factor * float(jackknife_error(np.array(one))), len(one)) for one in without]
         held = baseline = None
         if tables.holdout is not None and len(tables.holdout) >= least:
             held = pairs.associations(gram_of(pairs.matrix(at_most(tables.holdout, rng))), least)

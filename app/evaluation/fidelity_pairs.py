@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
-from app.evaluation.bootstrap import jackknife_error, person_codes, random_groups, t_interval
+from app.evaluation.bootstrap import folding, jackknife_error, person_codes, random_groups, t_interval
 from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled
 from app.evaluation.fidelity_associations import SHOWN_PAIRS, at_most, correlations, gram_of
 from app.schema.table import Field
@@ -63,11 +63,14 @@ class CorrelationSimilarity:
         if tables.holdout is not None and len(tables.holdout) >= least:
             found = gram_of(products(fields, at_most(tables.holdout, rng)))
             held = _half_apart(real, correlations(found, len(fields), least, 1e-9))
+        left_out = np.nan_to_num(np.array(real_left)), np.nan_to_num(np.array(made_left))
+        single = np.hypot(jackknife_error(left_out[0]), jackknife_error(left_out[1]))
+        factor = folding((made - real)[usable], single[usable], np.ones(int(usable.sum())))
         errors = [
-            (float(jackknife_error(np.array([np.nanmean(item[usable]) for item in left]))), len(left))
-            for left in (
-                [_half_apart(item, made) for item in real_left],
-                [_half_apart(real, item) for item in made_left],
+            (factor * float(jackknife_error(_half_apart(one, other)[:, usable].mean(axis=1))), len(left))
+            for left, one, other in (
+                (real_left, left_out[0], made),
+                (made_left, real, left_out[1]),
             )
         ]
         rows = [
