@@ -102,7 +102,7 @@ def browse(path: Path, *options: str) -> str:
         "--host-rules=MAP * ~NOTFOUND",
         *options,
     ]
-    ended = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=180, check=True)
+    ended = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=900, check=True)
     return ended.stdout
 
 
@@ -125,7 +125,7 @@ def test_axe_finds_nothing_to_complain_of(count: int, tmp_path: Path) -> None:
     (said,) = re.findall(r'<pre id="said">(.*?)</pre>', shown, re.DOTALL)
     found = json.loads(html.unescape(said))
     assert found["violations"] == []
-    assert found["passes"] > 20  # it did run
+    assert found["passes"] > 20  # it did run; 300 columns take minutes
 
 
 @pytest.mark.parametrize("count", [5, 40, 300])

@@ -98,6 +98,7 @@ def _environment() -> Environment:
         numeric=numeric,
         cell=cell,
         said=said,
+        titled=titled,
         drawn=lambda column: Markup(draw(column)),
     )
     return environment
@@ -126,7 +127,7 @@ def heads(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         name
         for name in names
-        if all(not isinstance(row.get(name), dict | list) or _pair(row[name]) for row in rows)
+        if all(not isinstance(row.get(name), dict | list) or _numbers(row[name]) for row in rows)
         and any(row.get(name) not in (None, "") for row in rows)
     ]
 
@@ -135,24 +136,28 @@ def numeric(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     """Whether a table's column holds numbers."""
     values = [row.get(name) for row in rows if row.get(name) is not None]
     return all(
-        _pair(value) or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values
+        _numbers(value) or (isinstance(value, int | float) and not isinstance(value, bool))
+        for value in values
     )
 
 
-def _pair(value: Any) -> bool:
-    return (
-        isinstance(value, list) and len(value) == 2 and all(isinstance(item, int | float) for item in value)
-    )
+def titled(name: str) -> str:
+    """Write the key of a table's rows as the head of a column."""
+    return "yardstick" if name == "baseline" else name.replace("_", " ")
 
 
-def cell(value: Any) -> str:
-    """Write a cell of a table of unknown content."""
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, int | float) for item in value)
+
+
+def cell(value: Any, name: str = "") -> str:
+    """Write a cell of a table of unknown content; `name` is the key that it stands under."""
     if value is None or value == "":
         return "–"
+    if isinstance(value, list):
+        return (" to " if "interval" in name else "; ").join(map(cell, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if _pair(value):
-        return f"{cell(value[0])} to {cell(value[1])}"
     if isinstance(value, int):
         return f"{value:,}".replace("-", "−")
     return number(value, 3) if isinstance(value, float) else str(value)
