@@ -53,7 +53,7 @@ def test_what_cannot_be_judged_is_told_by_the_option_at_fault(tmp_path: Path) ->
     ("content", "told"),
     [
         (None, "there is no such file"),
-        (b"a,b\n1,2\nzebra\n", "line 3"),
+        (b"a,b\n1,2\nzebra\n", "Line 3"),
         (b"sex\nFemale\n", "has no column"),
     ],
 )
