@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.disclosure import pool_levels, say_count
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
-from app.evaluation.bootstrap import jackknife_error, person_codes, random_groups, t_interval
+from app.evaluation.bootstrap import folding, jackknife_error, person_codes, random_groups, t_interval
 from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled, present
 from app.evaluation.conformance import level_text
 from app.evaluation.fidelity_associations import at_most
@@ -172,7 +172,10 @@ def _without_groups(
     dealt: tuple[Codes, Codes],
     sd: float,
 ) -> tuple[Floats, Floats]:
-    """Return the distance without each group of real rows, and without each group of synthetic rows."""
+    """Return how the distance moves without each group of real rows, and of synthetic rows.
+
+    Narrowed by `folding`, for the distance is an integral of absolute differences.
+    """
     together = np.concatenate([real, made])
     grid = np.unique(np.quantile(together, np.linspace(0, 1, GRID)))
     counts = []
@@ -182,12 +185,20 @@ def _without_groups(
         width = len(grid)
         counts.append(np.bincount(groups * width + places, minlength=k * width).reshape(k, width))
     steps = np.diff(grid)
-    whole = [_below(item.sum(axis=0)[None]) for item in counts]
+    whole = [_below(item.sum(axis=0)[None])[0, :-1] for item in counts]
+    n, m = len(real), len(made)
+    together = (n * whole[0] + m * whole[1]) / (n + m)
+    factor = folding(
+        whole[1] - whole[0], np.sqrt(np.clip(together * (1 - together), 0, 1) * (1 / n + 1 / m)), steps
+    )
     result = []
     for side in (0, 1):
-        without = _below(counts[side].sum(axis=0) - counts[side])
-        area = np.abs(without - whole[1 - side])[:, :-1] @ steps
-        result.append(np.minimum(area / sd, FARTHEST_SD))
+        without = _below(counts[side].sum(axis=0) - counts[side])[:, :-1]
+        area = np.abs(without - whole[1 - side]) @ steps
+        # About 0: only the spread of these is of use.
+        result.append(
+            factor * (np.minimum(area / sd, FARTHEST_SD) - min(float(area.mean()) / sd, FARTHEST_SD))
+        )
     return result[0], result[1]
 
 

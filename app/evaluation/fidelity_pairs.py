@@ -182,15 +182,17 @@ class ContingencySimilarity:
                 random_groups(rng, len(frame), _GROUPS, _persons(frame, tables.group))
                 for frame in (train, synthetic)
             ]
-            left = np.mean(
-                [
-                    _without_groups((real[i], real[j]), (made[i], made[j]), (sizes[i], sizes[j]), dealt)
-                    for i, j in combinations(range(len(fields)), 2)
-                ],
-                axis=0,
-            )
+            found = [
+                _without_groups((real[i], real[j]), (made[i], made[j]), (sizes[i], sizes[j]), dealt)
+                for i, j in combinations(range(len(fields)), 2)
+            ]
+            left = np.mean([one[0] for one in found], axis=0)
+            gaps, single = (np.concatenate([one[part] for one in found]) for part in (1, 2))
+            factor = folding(gaps, single, np.ones(len(gaps)))
             groups = [int(one.max()) + 1 for one in dealt]
-            errors = [(float(jackknife_error(left[side, : groups[side]])), groups[side]) for side in (0, 1)]
+            errors = [
+                (factor * float(jackknife_error(left[side, : groups[side]])), groups[side]) for side in (0, 1)
+            ]
             interval = t_interval(value, errors, self.bounds)
         return _score_of(rows, value, interval, "categorical")
 
@@ -201,8 +203,12 @@ def _persons(frame: pd.DataFrame, group: str | None) -> Codes | None:
 
 def _without_groups(
     real: tuple[Codes, Codes], made: tuple[Codes, Codes], sizes: tuple[int, int], dealt: Sequence[Codes]
-) -> Floats:
-    """Return the score without each group of real, and of synthetic, rows; (2, _GROUPS), NaN at the end."""
+) -> tuple[Floats, Floats, Floats]:
+    """Return what an interval is made of.
+
+    The score without each group of real, and of synthetic, rows, shape (2, _GROUPS), NaN at the end; of each
+    cell the difference of shares and its standard error.
+    """
     parts, width = _cells((real, made), sizes)
     counts = [
         np.bincount(groups * width + part, minlength=(int(groups.max()) + 1) * width).reshape(-1, width)
@@ -214,7 +220,10 @@ def _without_groups(
         whole = counts[1 - side].sum(axis=0) / len(parts[1 - side])
         shares = without / np.maximum(without.sum(axis=1, keepdims=True), 1)
         result[side, : len(without)] = 1 - np.abs(shares - whole).sum(axis=1) / 2
-    return result
+    n, m = (len(part) for part in parts)
+    sums = [one.sum(axis=0) for one in counts]
+    together = (sums[0] + sums[1]) / (n + m)
+    return result, sums[1] / m - sums[0] / n, np.sqrt(together * (1 - together) * (1 / n + 1 / m))
 
 
 def two_way_complement(

@@ -96,3 +96,18 @@ def test_the_error_of_an_auroc_is_that_of_repeated_samples(rng: np.random.Genera
 def test_perfect_separation_of_few_rows_is_not_believed() -> None:
     low, high = bootstrap.auroc_interval(1.0, 0.0, 20, 20)
     assert low < 0.85 and high == 1
+
+
+@pytest.mark.parametrize("truth", [0.0, 1.0, 5.0])
+def test_a_mean_of_absolute_differences_varies_as_much_as_folding_says(
+    rng: np.random.Generator, truth: float
+) -> None:
+    noise = np.ones(400)
+    factors = [bootstrap.folding(truth + rng.normal(size=400), noise, noise) for _ in range(20)]
+    means = np.abs(truth + rng.normal(size=(2000, 400))).mean(axis=1)
+    # Near 0 a difference's own noise is in part taken for truth, which makes the factor too great.
+    assert means.std() * 20 - 0.05 < np.mean(factors) < means.std() * 20 + 0.2
+
+
+def test_nothing_that_varies_is_not_folded() -> None:
+    assert bootstrap.folding(np.zeros(3), np.zeros(3), np.ones(3)) == 1
