@@ -105,8 +105,8 @@ def test_a_mean_of_absolute_differences_varies_as_much_as_folding_says(
     noise = np.ones(400)
     factors = [bootstrap.folding(truth + rng.normal(size=400), noise, noise) for _ in range(20)]
     means = np.abs(truth + rng.normal(size=(2000, 400))).mean(axis=1)
-    # Near 0 a difference's own noise is in part taken for truth, which makes the factor too great.
-    assert means.std() * 20 - 0.05 < np.mean(factors) < means.std() * 20 + 0.2
+    # What is truth and what is noise in a single difference cannot be told: that blurs the factor by 0.08.
+    assert np.mean(factors) == pytest.approx(means.std() * 20, abs=0.12)
 
 
 def test_nothing_that_varies_is_not_folded() -> None:
