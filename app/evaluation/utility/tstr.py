@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
-from app.evaluation.bootstrap import around, auroc_interval
-from app.evaluation.columns import Floats, cell_rows
+from app.evaluation.bootstrap import around, auroc_interval, person_codes, resample
+from app.evaluation.columns import Codes, Floats, cell_rows
 from app.evaluation.utility.learners import MODELS, YARDSTICKS, Learn, Rows, SingleColumnRule, encoder_of
 from app.evaluation.utility.scoring import BOUNDS, draw_weights, measures
 from app.evaluation.utility.target import Sample, Task, task_of
@@ -122,8 +122,13 @@ class _Trial:
         synthetic = task.synthetic[:MOST_REPLICATES]
         self.rows = min(len(task.train), *map(len, synthetic), MOST_ROWS, max(MOST_CELLS // columns, 1000))
         encode = encoder_of(task)
-        self.train = encode(self._some(task.train, self.rows))
-        self.synthetic = tuple(encode(self._some(sample, self.rows)) for sample in synthetic)
+        samples = [self._some(sample, self.rows) for sample in (task.train, *synthetic)]
+        self.train, *self.synthetic = (encode(sample) for sample in samples)
+        # Rows of one person are drawn together, of either table.
+        self.trained_persons = [
+            None if tables.group is None else person_codes(sample.frame[tables.group])
+            for sample in samples[:2]
+        ]
         self.persons = task.persons(tables)
         holdout = task.holdout
         if len(holdout) > MOST_HOLDOUT:
@@ -161,7 +166,10 @@ class _Trial:
             made_shares = [predict(self.holdout) for predict in made]
             on_real = measures(self.holdout.y, real_shares, self.weights)
             tstr = [measures(self.holdout.y, shares, self.weights) for shares in made_shares]
-            real_again, made_again = (self._again(learn, side) for side in (self.train, self.synthetic[0]))
+            real_again, made_again = (
+                self._again(learn, side, persons)
+                for side, persons in zip((self.train, self.synthetic[0]), self.trained_persons, strict=True)
+            )
             for place, measure in enumerate(on_real):
                 trtr = _Drawn(on_real[measure], real_again[measure])
                 # The mean over replicates varies less with what each was trained on.
@@ -179,7 +187,7 @@ class _Trial:
                     predictions[shown] = (made_shares[0], real_shares)
         return self._told(table, headline, each_replicate, predictions, notes)
 
-    def _again(self, learn: Learn, sample: Rows) -> dict[str, Floats]:
+    def _again(self, learn: Learn, sample: Rows, persons: Codes | None) -> dict[str, Floats]:
         """Return each measure of models of resampled rows, as deviations from their mean.
 
         A resample of fewer rows than the sample varies more, by the root of the ratio of rows.
@@ -191,7 +199,7 @@ class _Trial:
         ones = np.ones((1, len(self.holdout)))
         found = []
         for _ in range(REFITS):
-            chosen = np.sort(rng.integers(0, len(sample), rows))
+            chosen = np.sort(resample(rng, len(sample), persons)[:rows])
             predict = learn(self.task, sample.take(chosen), self.seed)
             found.append(measures(self.holdout.y, predict(self.holdout), ones))
         drawn = {name: np.array([float(one[name][0]) for one in found]) for name in found[0]}
