@@ -300,7 +300,7 @@ def _learned(
     common = min(sum(counts[k] >= min_cell for k in order), MOST_CODES - 1)
     # The last one may be alone: there is nothing to pool it with but what no row has.
     alone, pooled = order[:common], [*order[common:], *unseen]
-    if len(order) - common > 1:
+    if len(order) - common > 1 and marginal.weights[pooled].sum() > 0:
         warn(
             pointer("fields", schema.index(field.name)),
             f"`{field.name}` has {len(order)} levels in the reference: the {len(order) - common} rarest were "

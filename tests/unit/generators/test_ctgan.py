@@ -196,10 +196,15 @@ def test_every_epoch_is_told_with_an_eta_and_an_exception_ends_it() -> None:
 
 
 def test_training_that_diverges_says_what_to_change() -> None:
-    schema, train = patients(60)
+    import torch
+
+    from app.generators.ctgan_training import Training
+
+    training = Training([Slot(np.zeros(4), 0)], silent)
+    training._generator = torch.nn.Linear(2, 2)
+    training._generator.weight.data.fill_(torch.nan)
     with pytest.raises(GeneratorFailed, match="Lower `generator_lr`"):
-        trained(schema, train, **{**FEW, "epochs": 60, "generator_lr": 1.0, "discriminator_lr": 1.0,
-                                  "generator_dim": (48,) * 8})  # fmt: skip
+        training.weights()
 
 
 def test_states_of_others_neither_matter_nor_change() -> None:
@@ -232,22 +237,21 @@ def test_the_pickled_sampler_is_weights_and_shares_alone() -> None:
 def test_many_levels_are_pooled_with_a_warning_and_keep_their_shares() -> None:
     rng = np.random.default_rng(1)
     levels = [f"L{k:02d}" for k in range(80)]
-    drawn = np.minimum(rng.geometric(0.06, 2000) - 1, 79)
+    drawn = np.minimum(rng.geometric(0.03, 8000) - 1, 79)
     schema, train = made(
         [{"name": "ward", "type": "string", "categories": levels}, {"name": "x", "type": "number"}],
-        {"ward": [levels[k] for k in drawn], "x": rng.normal(size=2000).round(2)},
+        {"ward": [levels[k] for k in drawn], "x": rng.normal(size=8000).round(2)},
     )
     heard = Heard()
     rows = trained(schema, train, heard, **FEW).sample_shard(0, 20_000, seed=SeedSequence(1))
     assert any("rarest were learned as one" in message for message in heard.messages)
     shares = [frame["ward"].value_counts(normalize=True, sort=False).to_numpy() for frame in (train, rows)]
-    assert (
-        np.abs(shares[0] - shares[1]).max() < 0.012
-    )  # four standard errors of a share of 6 % in 20,000 rows
-    assert (rows["ward"].value_counts(sort=False)[train["ward"].value_counts(sort=False) > 4] > 0).all()
+    # Four standard errors of a share of 3 % in the pilot's 32,768 rows and these 20,000.
+    assert np.abs(shares[0] - shares[1]).max() < 0.008
+    assert (shares[1] > 0).all()
 
 
-def test_levels_of_fewer_than_min_cell_rows_are_pooled() -> None:
+def test_levels_of_fewer_than_min_cell_rows_are_not_made() -> None:
     rng = np.random.default_rng(1)
     schema, train = made(
         [
@@ -258,8 +262,9 @@ def test_levels_of_fewer_than_min_cell_rows_are_pooled() -> None:
     )
     train.attrs[MIN_CELL] = 5
     heard = Heard()
-    trained(schema, train, heard, **FEW)
-    assert any("the 2 rarest were learned as one" in message for message in heard.messages)
+    rows = trained(schema, train, heard, **FEW).sample_shard(0, 5000, seed=SeedSequence(1))
+    assert set(rows["c"]) == {"a", "b"}
+    assert any("fewer than 5 rows" in message for message in heard.messages)
 
 
 def test_a_table_too_wide_for_the_network_is_refused_before_it_is_trained() -> None:
