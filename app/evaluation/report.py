@@ -326,7 +326,9 @@ def _summary(
         use = {
             "met": "models trained on them do about as well as models trained on real rows",
             "attention": "models trained on them do worse than models trained on real rows",
-        }.get(verdicts.utility.level, "their usefulness was not measured")
+            "not_met": "models trained on them are not shown to do better on real rows than guessing",
+            "not_measured": "their usefulness was not measured",
+        }[verdicts.utility.level]
         copies = {
             "met": "nothing that was tried tells training rows from rows never seen",
             "attention": "some figure tells training rows from rows never seen: see Privacy",

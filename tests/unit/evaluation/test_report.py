@@ -308,3 +308,20 @@ def test_cells_count_persons_where_a_person_has_several_rows(tables: Tables, tra
 def test_the_published_schema_asks_for_what_every_report_has(name: str) -> None:
     schema = report_schema()
     assert name in schema["required"] or name in schema["$defs"]["JobFacts"]["required"]
+
+
+def test_the_third_sentence_says_that_useless_rows_are_useless() -> None:
+    fields = [{"name": "x", "type": "number", "decimals": 3}, {"name": "y", "type": "boolean"}]
+    schema, _ = parse_schema({"fields": fields})
+    rng = np.random.default_rng(5)
+
+    def rows(count: int) -> pd.DataFrame:
+        x = rng.normal(size=count).round(3)
+        return pd.DataFrame({"x": x, "y": pd.array(x + rng.normal(size=count) > 0, dtype="boolean")})
+
+    train, holdout, useless = rows(300), rows(150), rows(300)
+    useless["y"] = ~useless["y"]  # the wrong way round
+    tables = Tables(schema, (useless,), train=train, holdout=holdout, target="y")
+    report = evaluate(tables, job=JOB, reference=reference(train, holdout))
+    assert report.verdicts.utility.level == "not_met"
+    assert "not shown to do better on real rows than guessing" in report.summary[2]
