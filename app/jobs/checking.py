@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import secrets
 import threading
 from collections import OrderedDict
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
 
 from app.config import Settings
 from app.errors import Fault, InvalidInput, pointer
@@ -73,7 +73,7 @@ class SchemaCache:
 
     def parse(self, document: dict[str, Any]) -> Parsed:
         """Parse a schema document; raises as `parse_schema` does."""
-        text = json.dumps(document, separators=(",", ":")).encode()
+        text = to_json(document)
         if len(text) > self._max_bytes:
             return parse_schema(document, max_fields=self._max_fields)
         digest = hashlib.sha256(text).digest()
