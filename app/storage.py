@@ -7,9 +7,8 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO, Protocol
 from app.errors import ArtifactMissing, ServiceUnavailable, StorageFull
 
 BLOCK = 1 << 20
+_DELETE_TRIES = 20
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Stores that show an object only once it is whole; elsewhere a temporary name and a rename do that.
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"})
@@ -100,20 +100,25 @@ class FolderStore:
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
         digest, size = hashlib.sha256(), 0
         with _translated(key):
-            self._make_folder(target.parent)
             try:
-                with temporary.open("xb") as file:
-                    for block in blocks:
-                        file.write(block)
-                        digest.update(block)
-                        size += len(block)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            _fsync_folder(target.parent)
+                self._make_folder(target.parent)
+                try:
+                    with temporary.open("xb") as file:
+                        for block in blocks:
+                            file.write(block)
+                            digest.update(block)
+                            size += len(block)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    temporary.replace(target)
+                except BaseException:
+                    temporary.unlink(missing_ok=True)
+                    raise
+                _fsync_folder(target.parent)
+            except FileNotFoundError as error:  # a job that is cancelled loses its folder to another process
+                raise ServiceUnavailable(
+                    "The artifact's folder was deleted while it was written; asking again later may work."
+                ) from error
         return Stored(key, digest.hexdigest(), size)
 
     def fetch(self, key: str, sha256: str, to: Path) -> None:
@@ -137,25 +142,29 @@ class FolderStore:
 
     def keys(self, prefix: str) -> list[str]:
         """Return every key under the folder `prefix`, in no order; none where it is absent."""
+        found: list[Path] = []
         with _translated(prefix):
-            found = [path for path in self._path(prefix).rglob("*") if path.is_file()]
+            for folder, _, names in os.walk(self._path(prefix), onerror=_unless_vanished):
+                found += [Path(folder, name) for name in names]
         return [path.relative_to(self._root).as_posix() for path in found]
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete a folder of keys, or one whole key; absent ones are fine."""
         path = self._path(prefix)
         with _translated(prefix):
-            for _ in range(5):  # a writer that is being stopped may add a file while we delete
+            for tries_left in reversed(range(_DELETE_TRIES)):
                 try:
-                    if path.is_dir():
-                        shutil.rmtree(path)
-                    else:
-                        path.unlink(missing_ok=True)
+                    for folder, _, names in os.walk(path, topdown=False, onerror=_unless_vanished):
+                        for name in names:
+                            Path(folder, name).unlink(missing_ok=True)
+                        _remove_folder(Path(folder))
                     return
-                except FileNotFoundError:
-                    continue
+                except NotADirectoryError:
+                    path.unlink(missing_ok=True)
+                    return
                 except OSError as error:
-                    if error.errno != errno.ENOTEMPTY:
+                    # A writer that is being stopped may add a file while we delete.
+                    if error.errno != errno.ENOTEMPTY or not tries_left:
                         raise
 
     def ping(self) -> None:
@@ -246,11 +255,15 @@ class FsspecStore:
         """Delete a folder of keys, or one whole key; absent ones are fine."""
         with _translated(prefix):
             system, root = self._system()
-            system.invalidate_cache()
-            try:
-                system.rm(f"{root}/{_checked(prefix)}", recursive=True)
-            except FileNotFoundError:
-                return
+            for _ in range(_DELETE_TRIES):  # a store may take one vanished key for the absence of all
+                system.invalidate_cache()
+                try:
+                    system.rm(f"{root}/{_checked(prefix)}", recursive=True)
+                except FileNotFoundError:
+                    if not system.exists(f"{root}/{_checked(prefix)}"):
+                        return
+                else:
+                    return
 
     def ping(self) -> None:
         """Return where the store answers."""
@@ -357,6 +370,17 @@ def _pieces(key: str, file: BinaryIO, count: int, size: int) -> Iterator[bytes]:
             raise ArtifactMissing(_missing(key))
         count -= len(piece)
         yield piece
+
+
+def _unless_vanished(error: OSError) -> None:
+    """Let a walk pass over a folder that another process deletes at the same time."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _remove_folder(folder: Path) -> None:
+    with suppress(FileNotFoundError):
+        folder.rmdir()
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -3,12 +3,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from app.errors import ArtifactMissing, ServiceUnavailable, StorageFull
+from app.errors import ArtifactMissing, ServiceUnavailable, StorageFull, SynthwardError
 from app.storage import ArtifactStore, FolderStore, open_store
 
 
@@ -89,6 +91,71 @@ def test_a_folder_or_a_single_key_is_deleted_and_its_neighbours_stay(store: Arti
     store.delete_prefix("jobs/b")
     store.delete_prefix("jobs/never/")
     assert store.keys("jobs/") == ["jobs/ab/3"]
+
+
+@contextmanager
+def _in_another_thread(action: Callable[[], object]) -> Iterator[None]:
+    """Do something over and over while the test goes on; raise what it raised."""
+    stopping, raised = threading.Event(), []
+
+    def work() -> None:
+        try:
+            while not stopping.is_set():
+                action()
+        except (OSError, SynthwardError) as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+    assert raised == []
+
+
+def test_folders_that_vanish_while_they_are_listed_are_not_there(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put_bytes("jobs/x/kept/part", b"")
+
+    def come_and_go() -> None:
+        for number in range(20):
+            (tmp_path / f"jobs/x/s{number}/deep").mkdir(parents=True)
+            (tmp_path / f"jobs/x/s{number}/deep/part").touch()
+        for number in range(20):
+            store.delete_prefix(f"jobs/x/s{number}/")
+
+    with _in_another_thread(come_and_go):
+        for _ in range(300):
+            assert "jobs/x/kept/part" in store.keys("jobs/x/")
+
+
+def test_two_may_delete_the_same_folder_at_once_while_a_third_writes(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+
+    def write() -> None:
+        with suppress(ServiceUnavailable):  # its folder was deleted under it: to be tried again
+            store.put_bytes("jobs/x/late/part", b"")
+
+    def delete() -> None:
+        with suppress(ServiceUnavailable):  # a folder that is filled without end is not called deleted
+            store.delete_prefix("jobs/x/")
+
+    with _in_another_thread(write), _in_another_thread(delete):
+        for _ in range(20):
+            for number in range(30):
+                with suppress(FileNotFoundError):
+                    (tmp_path / f"jobs/x/s{number}").mkdir(parents=True, exist_ok=True)
+            delete()
+    store.delete_prefix("jobs/x/")
+    assert not (tmp_path / "jobs/x").exists()
+
+
+def test_a_folder_that_cannot_be_listed_is_not_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "jobs").write_bytes(b"a file where a folder should be")
+    with pytest.raises(ServiceUnavailable):
+        FolderStore(tmp_path).keys("jobs/x/")
 
 
 def test_a_store_that_answers_says_so(store: ArtifactStore) -> None:
