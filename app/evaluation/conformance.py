@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
@@ -137,7 +137,7 @@ def declared_statistics(schema: TableSchema, frame: pd.DataFrame, *, few: int = 
         read = [field.name, *(field.relevant.fields if field.relevant is not None else ())]
         stratum = frame[read][selected(schema, frame, conditional.given)]
         where = pointer("conditionals", index, "statistics")
-        given = " where " + " and ".join(map(_condition_text, conditional.given))
+        given = _where(conditional.given)
         found.extend(_of_field(field, conditional.statistics, stratum, where, given, few))
     for index, association in enumerate(schema.associations):
         found.append(_of_association(schema, association, frame, pointer("associations", index)))
@@ -150,6 +150,10 @@ def _unsaid(item: Statement) -> Statement:
         item, expected=None, achieved=None, standard_error=None, distance=None, within=None,
         reason=UNSAID.reason,
     )  # fmt: skip
+
+
+def _where(given: Iterable[Condition]) -> str:
+    return " where " + " and ".join(map(_condition_text, given))
 
 
 def _condition_text(condition: Condition) -> str:
@@ -225,7 +229,8 @@ def _of_numbers(
 
 def _of_association(schema: TableSchema, asked: Association, frame: pd.DataFrame, where: str) -> Statement:
     first, second = (schema[name] for name in asked.fields)
-    both = frame[[first.name, second.name]].dropna()
+    pair = frame[[first.name, second.name]]
+    both = (pair[selected(schema, frame, asked.given)] if asked.given else pair).dropna()
     x, y = both[first.name], both[second.name]
     found: Estimate | NotMeasured
     if asked.measure == "pearson":
@@ -242,6 +247,8 @@ def _of_association(schema: TableSchema, asked: Association, frame: pd.DataFrame
         found = estimates.correlation_ratio(codes(second, y), measurements(first, x), asked.value)
     words = asked.measure.replace("_", " ").replace("cramers v", "Cramér's V")
     text = f"{words} of {asked.fields[0]} and {asked.fields[1]}"
+    if asked.given:
+        text += _where(asked.given)
     return _statement(where + "/value", text, "number", len(both), asked.value, asked.measure, found)
 
 

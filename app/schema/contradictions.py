@@ -513,6 +513,17 @@ def direction(association: Association) -> int | None:
     return association.sign if association.value > 0 else None
 
 
+_Stratum = frozenset[tuple[str, frozenset[Value] | None, Value | None, Value | None]]
+_Pair = tuple[frozenset[str], _Stratum]
+
+
+def _stratum(given: Sequence[Condition]) -> _Stratum:
+    return frozenset(
+        (part.field, None if part.values is None else frozenset(part.values), part.minimum, part.maximum)
+        for part in given
+    )
+
+
 def repeated_associations(associations: Sequence[tuple[str, Association]]) -> Iterator[tuple[Fault, bool]]:
     """Compare statements on the same pair; yields (fault, whether it contradicts or merely repeats).
 
@@ -520,14 +531,15 @@ def repeated_associations(associations: Sequence[tuple[str, Association]]) -> It
     ----------
     associations : sequence of (JSON pointer, Association)
     """
-    seen: dict[tuple[frozenset[str], str], tuple[str, Association]] = {}
-    ways: dict[frozenset[str], tuple[str, int]] = {}
+    seen: dict[tuple[_Pair, str], tuple[str, Association]] = {}
+    ways: dict[_Pair, tuple[str, int]] = {}
     for at, association in associations:
-        pair = frozenset(association.fields)
+        pair = (frozenset(association.fields), _stratum(association.given))
         earlier = seen.setdefault((pair, association.measure), (at, association))
         if earlier[0] != at:
             same = (earlier[1].value, earlier[1].sign) == (association.value, association.sign)
             message = f"{association.measure} of the same fields is declared at {earlier[0]} already"
+            message += " for the same rows" if association.given else ""
             message += "" if same else f", as {earlier[1].value:g}; keep one of the two"
             yield Fault(at, message), not same
             continue
@@ -570,18 +582,9 @@ def condition_faults(field: Field, condition: Condition, at: str) -> Iterator[Fa
 
 def repeated_conditionals(conditionals: Sequence[tuple[str, Conditional]]) -> Iterator[tuple[Fault, bool]]:
     """Compare statements on the same field and stratum, as `repeated_associations` does."""
-    seen: dict[tuple[str, frozenset[Any]], tuple[str, Conditional]] = {}
+    seen: dict[tuple[str, _Stratum], tuple[str, Conditional]] = {}
     for at, conditional in conditionals:
-        stratum = frozenset(
-            (
-                part.field,
-                frozenset(part.values) if part.values is not None else None,
-                part.minimum,
-                part.maximum,
-            )
-            for part in conditional.given
-        )
-        earlier = seen.setdefault((conditional.field, stratum), (at, conditional))
+        earlier = seen.setdefault((conditional.field, _stratum(conditional.given)), (at, conditional))
         if earlier[0] == at:
             continue
         one, other = earlier[1].statistics, conditional.statistics

@@ -8,9 +8,9 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from app.errors import Fault, InvalidInput, pointer
 from app.schema.contradictions import (
@@ -843,8 +843,9 @@ class _Reading:
         return [association for _, association in found]
 
     def _association(self, item: Mapping[str, Any], at: str) -> Association | None:
-        self._unknown_keys(item, frozenset({"fields", "measure", "value", "sign"}), at)
+        self._unknown_keys(item, frozenset({"fields", "measure", "value", "sign", "given"}), at)
         names = self._pair(item.get("fields"), f"{at}/fields")
+        given = self._given(item["given"], at, names or ()) if item.get("given") is not None else ()
         measure = item.get("measure")
         if not isinstance(measure, str) or measure not in MEASURES:
             way = did_you_mean(measure, MEASURES) if isinstance(measure, str) else ""
@@ -860,12 +861,11 @@ class _Reading:
         if names is None or not self.broken.isdisjoint(names):
             self.faults.extend(measure_faults(cast(Measure, measure), value, at))
             return None
-        association = Association(
-            names, cast(Measure, measure), value, None if sign is None else (1 if sign > 0 else -1)
-        )
+        signed: Literal[-1, 1] | None = None if sign is None else (1 if sign > 0 else -1)
+        association = Association(names, cast(Measure, measure), value, signed, given or ())
         faults = list(association_faults(self.fields[names[0]], self.fields[names[1]], association, at))
         self.faults.extend(faults)
-        return None if faults else association
+        return None if faults or given is None else association
 
     def _pair(self, raw: Any, at: str) -> tuple[str, str] | None:
         if not isinstance(raw, list) or len(raw) != 2 or not all(isinstance(name, str) for name in raw):
@@ -908,17 +908,7 @@ class _Reading:
             self.fault(f"{at}/field", self._no_field(name))
         elif name not in self.broken:
             field = self.fields[name]
-        given = item.get("given")
-        conditions: list[Condition] = []
-        if not isinstance(given, Mapping) or not given:
-            self.fault(
-                f"{at}/given", 'this says in which rows, such as {"sex": "F"} or {"age": {"minimum": 75}}'
-            )
-        else:
-            for key, condition in given.items():
-                read = self._condition(key, condition, f"{at}/given" + pointer(key), name)
-                if read is not None:
-                    conditions.append(read)
+        given = self._given(item.get("given"), at, (name,))
         stats = Statistics()
         if not isinstance(item.get("statistics"), Mapping) or not item["statistics"]:
             self.fault(
@@ -933,16 +923,26 @@ class _Reading:
                     "the field is required, so nothing of it is missing; leave it out",
                 )
             self.faults.extend(statistics_faults(field, stats, f"{at}/statistics"))
-        if (
-            field is None
-            or len(self.faults) > before
-            or len(conditions) != len(cast(Mapping[str, Any], given))
-        ):
+        if field is None or len(self.faults) > before or given is None:
             return None
-        return Conditional(field.name, tuple(conditions), stats)
+        return Conditional(field.name, given, stats)
 
-    def _condition(self, name: str, raw: Any, at: str, own: Any) -> Condition | None:
-        if name == own:
+    def _given(self, raw: Any, at: str, own: Collection[Any]) -> tuple[Condition, ...] | None:
+        """Read in which rows a statement holds; None where any part of it is not sound."""
+        if not isinstance(raw, Mapping) or not raw:
+            self.fault(
+                f"{at}/given", 'this says in which rows, such as {"sex": "F"} or {"age": {"minimum": 75}}'
+            )
+            return None
+        conditions: list[Condition] = []
+        for key, condition in raw.items():
+            read = self._condition(key, condition, f"{at}/given" + pointer(key), own)
+            if read is not None:
+                conditions.append(read)
+        return tuple(conditions) if len(conditions) == len(raw) else None
+
+    def _condition(self, name: str, raw: Any, at: str, own: Collection[Any]) -> Condition | None:
+        if name in own:
             self.fault(at, "a field is not conditional on itself; leave it out of `given`")
             return None
         if name in self.broken:

@@ -122,16 +122,6 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Association:
-    """A declared measure of dependence between two fields (names)."""
-
-    fields: tuple[str, str]
-    measure: Measure
-    value: float
-    sign: Literal[-1, 1] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Condition:
     """One part of a `given`: a field is one of `values`, or within [minimum, maximum]."""
 
@@ -139,6 +129,17 @@ class Condition:
     values: tuple[Value, ...] | None = None
     minimum: Value | None = None
     maximum: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """A declared measure of dependence between two fields (names), in all rows or within a stratum."""
+
+    fields: tuple[str, str]
+    measure: Measure
+    value: float
+    sign: Literal[-1, 1] | None = None
+    given: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

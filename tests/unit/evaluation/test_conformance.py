@@ -74,6 +74,33 @@ def test_a_stratum_is_of_the_rows_that_meet_every_condition(
     assert statement.statement == "mean of weight kg where sex is F and age is at least 50"
 
 
+def test_an_association_within_a_stratum_is_measured_in_its_rows() -> None:
+    document = {
+        "fields": [
+            {"name": "sex", "type": "string", "categories": ["F", "M"]},
+            {"name": "x", "type": "integer"},
+            {"name": "y", "type": "integer"},
+        ],
+        "associations": [
+            {"fields": ["x", "y"], "measure": "spearman", "value": 1.0, "given": {"sex": "F"}},
+            {"fields": ["x", "y"], "measure": "spearman", "value": -1.0, "given": {"sex": "M"}},
+        ],
+    }
+    up = list(range(50))
+    frame = pd.DataFrame(
+        {
+            "sex": pd.Categorical(["F"] * 50 + ["M"] * 50 + [None] * 50, categories=["F", "M"]),
+            "x": pd.array(up * 3, dtype="Int64"),
+            "y": pd.array(up + up[::-1] + [7] * 50, dtype="Int64"),
+        }
+    )
+    found = by_pointer(parse_schema(document)[0], frame)
+    assert found["/associations/0/value"].achieved == pytest.approx(1)
+    assert found["/associations/1/value"].achieved == pytest.approx(-1)
+    assert found["/associations/0/value"].rows == 50
+    assert found["/associations/0/value"].statement == "spearman of x and y where sex is F"
+
+
 def test_a_date_is_on_the_scale_of_days(schema: TableSchema, synthetic: pd.DataFrame) -> None:
     statement = by_pointer(schema, synthetic)["/fields/7/statistics/mean"]
     days = (synthetic["seen"] - pd.Timestamp("1970-01-01")).dt.days

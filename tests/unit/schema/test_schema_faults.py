@@ -268,6 +268,13 @@ WHOLE = [
     (pair("n", "i", "pearson", 0.1, sign=1), "/associations/0/sign", "leave `sign` out"),
     (pair("sex", "b", "cramers_v", 0.1, sign=2), "/associations/0/sign", "1 or -1"),
     (pair("sex", "b", "cramers_v", 0.1, sign=True), "/associations/0/sign", "1 or -1"),
+    (pair("n", "i", "pearson", 0.1, given={}), "/associations/0/given", "in which rows"),
+    (
+        pair("n", "i", "pearson", 0.1, given={"sex": "X"}),
+        "/associations/0/given/sex",
+        "not one of the levels",
+    ),
+    (pair("n", "i", "pearson", 0.1, given={"i": {"minimum": 1}}), "/associations/0/given/i", "on itself"),
     # conditionals
     ({"conditionals": "x"}, "/conditionals", "list of objects"),
     ({"conditionals": [5]}, "/conditionals/0", "is an object"),
@@ -373,6 +380,17 @@ def test_contradicting_statements_on_the_same_fields_are_faults_and_repetitions_
     assert [fault.pointer for fault in faults] == ["/associations/1", "/associations/2/value"]
     _, warnings = parse_schema({"fields": ALL, "associations": associations[3:]})
     assert [warning.pointer for warning in warnings] == ["/associations/1"]
+
+
+def test_an_association_within_a_stratum_may_differ_from_the_overall_one_and_from_other_strata():
+    overall = {"fields": ["n", "i"], "measure": "spearman", "value": 0.2}
+    women = {"fields": ["i", "n"], "measure": "spearman", "value": -0.3, "given": {"sex": "F"}}
+    men = women | {"value": 0.4, "given": {"sex": ["M"]}}
+    assert parse_schema({"fields": ALL, "associations": [overall, women, men]})[1] == ()
+    again = women | {"value": 0.1, "given": {"sex": ["F"]}}
+    faults = faults_of({"fields": ALL, "associations": [overall, women, again]})
+    assert [fault.pointer for fault in faults] == ["/associations/2"]
+    assert "for the same rows" in faults[0].message
 
 
 def test_the_same_stratum_with_other_statistics_is_a_fault():

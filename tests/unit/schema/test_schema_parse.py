@@ -77,6 +77,15 @@ def test_the_contracts_example_is_read_as_it_is_meant():
     assert (schema.index("bmi"), "bmi" in schema, "nope" in schema) == (4, True, False)
 
 
+def test_an_association_says_in_which_rows_it_holds():
+    pair = {"fields": ["height_cm", "age"], "measure": "spearman", "value": 0.1}
+    given = {"sex": "F", "los_days": {"minimum": 3}}
+    schema, warnings = parse_schema(CONTRACT | {"associations": [pair, pair | {"given": given}]})
+    assert warnings == ()
+    assert schema.associations[0].given == ()
+    assert schema.associations[1].given == (Condition("sex", ("F",)), Condition("los_days", minimum=3))
+
+
 def test_a_frictionless_schema_is_read_as_it_is():
     document = {
         "$schema": "https://datapackage.org/profiles/2.0/tableschema.json",
