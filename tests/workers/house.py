@@ -129,6 +129,27 @@ class House:
                 kill_group(self.worker)
         self.worker = None
 
+    def kill(self, target: str, queue: str = "quick") -> None:
+        """Kill without notice: a role of `processes`, "everything", or the broker, which comes back."""
+        if target == "broker":
+            self.broker.kill()
+            time.sleep(0.2)
+            self.broker.start()
+            return
+        found = self.processes()
+        if target == "everything":
+            assert self.worker is not None
+            everyone = [process for role in found.values() for process in role]
+            self.worker.kill()  # the others die with it
+            self.worker.wait()
+            _, alive = psutil.wait_procs(everyone, timeout=3)
+            assert not alive, alive
+            self.start()
+            return
+        for process in found[target]:
+            if target != "main" or f"{queue}@" in " ".join(process.cmdline()):
+                process.send_signal(signal.SIGKILL)
+
     def close(self) -> None:
         self.stop()
         self.engine.dispose()

@@ -2,13 +2,11 @@
 
 import os
 import random
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from house import Broker, House, wait_for
 
@@ -58,7 +56,7 @@ class Chaos:
         assert wait_for(lambda: house.job(job_id).started_at is not None, 20), house.tail()
         time.sleep(max(0.0, house.job(job_id).started_at.timestamp() + moment - time.time()))
         before = house.job(job_id)
-        self.kill(target, before.queue)
+        house.kill(target, before.queue)
         job = house.wait(job_id, 60)
         said = (
             f"{name} {stage} {target} at {moment:.3f} s: {before.stage} → {job.status}, attempt {job.attempt}"
@@ -69,27 +67,6 @@ class Chaos:
         assert len(house.artifacts(job_id, "report")) == 1, said
         recorded = {row.key for what in ("data", "report", "page") for row in house.artifacts(job_id, what)}
         assert wait_for(lambda: set(house.files(job_id)) == recorded, 15), (said, house.files(job_id))
-
-    def kill(self, target: str, queue: str) -> None:
-        house = self.house
-        if target == "broker":
-            house.broker.kill()
-            time.sleep(0.2)
-            house.broker.start()
-            return
-        found = house.processes()
-        if target == "everything":
-            assert house.worker is not None
-            everyone = [process for role in found.values() for process in role]
-            house.worker.kill()  # the others die with it
-            house.worker.wait()
-            _, alive = psutil.wait_procs(everyone, timeout=3)
-            assert not alive, alive
-            house.start()
-            return
-        for process in found[target]:
-            if target != "main" or f"{queue}@" in " ".join(process.cmdline()):
-                process.send_signal(signal.SIGKILL)
 
 
 def settings() -> dict[str, Any]:
