@@ -10,13 +10,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-KNOWN_DISTRIBUTIONS = (
-    "normal", "lognormal", "uniform", "exponential", "gamma", "beta", "weibull", "logistic", "poisson",
-    "negative_binomial",
-)  # fmt: skip
-
-POSITIVE = ("lognormal", "exponential", "gamma", "weibull", "poisson", "negative_binomial")
-
 
 def distribution_function(
     family: str, lower: float | None, upper: float | None

@@ -12,7 +12,6 @@ Probability 3, 1975): an exponential tilt of the bins' weights.
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import math
 from collections.abc import Callable
@@ -22,15 +21,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.blueprint.families import KNOWN_DISTRIBUTIONS, POSITIVE, distribution_function, log_scale
+from app.blueprint.defaults import (
+    DAY_SECONDS,
+    POSITIVE,
+    Choice,
+    bounds,
+    constant,
+    default_span,
+    is_firm,
+    missing_share,
+    place,
+    quantiles_of,
+    spoken,
+)
+from app.blueprint.families import distribution_function, log_scale
 from app.blueprint.pooling import onto, outward, pool, round_step
-from app.errors import pointer
 from app.schema.table import Field, Statistics, TableSchema, Value
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from app.schema.frames import Column
+
+__all__ = [
+    "Marginal", "bounds", "declared_marginal", "encode_ticks", "fitted_marginal", "missing_share", "numbers",
+    "ticks_per_unit",
+]  # fmt: skip
 
 Warn = Callable[[str, str], None]
 Floats = NDArray[np.float64]
@@ -50,11 +66,6 @@ LARGEST_TICK = 2.0**60
 MOST_CELLS = 128  # bins up to which each is a cell of its own
 CELLS = 16
 TAIL = 1e-7  # of an unbounded family; a million rows rarely see further
-
-EPOCH = dt.date(1970, 1, 1)
-DEFAULT_DATES = (dt.date(2015, 1, 1), dt.date(2024, 12, 31))
-DEFAULT_YEARS = (2015, 2024)
-DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,28 +285,26 @@ def declared_marginal(schema: TableSchema, field: Field, warn: Warn) -> Marginal
         warn = _silent  # nothing of it will be seen
     if field.levels is not None:
         shares, missing = _declared_proportions(schema, field, warn), missing_share(field, 0.0)
-        return replace(_levels(schema, field, shares, missing), firm=_is_firm(field))
+        return replace(_levels(schema, field, shares, missing), firm=is_firm(field))
     statistics = field.statistics
     lower, upper = bounds(field)
-    constant = _constant(statistics, lower, upper)
-    if constant is not None:
-        per_unit = ticks_per_unit(field, 0.0, abs(constant))
-        tick = np.array([round(constant * per_unit)])
-        return Marginal(
-            field, tick, tick, np.ones(1), 1, per_unit, missing_share(field, 0.0), _is_firm(field)
-        )
-    guess = _Guess.of(schema, field, lower, upper, warn)
+    value = constant(statistics, lower, upper)
+    if value is not None:
+        per_unit = ticks_per_unit(field, 0.0, abs(value))
+        tick = np.array([round(value * per_unit)])
+        return Marginal(field, tick, tick, np.ones(1), 1, per_unit, missing_share(field, 0.0), is_firm(field))
+    choice = Choice.of(schema, field, lower, upper, warn)
     if (
-        guess.family == "uniform"
-        and not _is_firm(field)
+        choice.family == "uniform"
+        and not is_firm(field)
         and field.type in ("date", "datetime", "time", "year")
     ):
-        lower, upper = _default_span(field, lower, upper)
-    per_unit = ticks_per_unit(field, guess.sd, abs(guess.mean) + 4096 * guess.sd)
-    first, last, weights = guess.bins(lower, upper, per_unit, _landmarks(statistics))
-    marginal = Marginal(field, first, last, weights, 1, per_unit, missing_share(field, 0.0), _is_firm(field))
+        lower, upper = default_span(field, lower, upper)
+    per_unit = ticks_per_unit(field, choice.sd, abs(choice.mean) + 4096 * choice.sd)
+    first, last, weights = _bins(choice, lower, upper, per_unit, _landmarks(statistics))
+    marginal = Marginal(field, first, last, weights, 1, per_unit, missing_share(field, 0.0), is_firm(field))
     met = _meet(schema, marginal, statistics, warn)
-    guess.tell(schema, met, warn)
+    _tell(choice, schema, met, warn)
     return met
 
 
@@ -320,7 +329,7 @@ def fitted_marginal(
     missing = missing_share(field, 1 - len(present) / len(column) if len(column) else 0.0)
     if not len(present):
         if len(column):
-            warn(_at(schema, field), f"`{field.name}` has no values in the reference: it stays empty.")
+            warn(place(schema, field), f"`{field.name}` has no values in the reference: it stays empty.")
         return replace(declared_marginal(schema, field, _silent if len(column) else warn), missing=missing)
     if field.statistics.proportions is not None or field.statistics.distribution is not None:
         return replace(declared_marginal(schema, field, warn), missing=missing)
@@ -332,14 +341,14 @@ def fitted_marginal(
         rare = counts < min_cell
         if rare.all():
             warn(
-                _at(schema, field),
+                place(schema, field),
                 f"No level of `{field.name}` is held by {min_cell} rows of the reference: nothing was "
                 "learned of it. Declare `statistics.proportions`, or use a larger reference.",
             )
             return replace(declared_marginal(schema, field, warn), missing=missing)
         if rare.any():
             warn(
-                _at(schema, field),
+                place(schema, field),
                 f"Levels of `{field.name}` that fewer than {min_cell} rows of the reference hold, or none, "
                 "are not made. Declare `statistics.proportions` to have them.",
             )
@@ -347,7 +356,7 @@ def fitted_marginal(
         return _levels(schema, field, counts / counts.sum(), missing)
     if len(present) < min_cell:
         warn(
-            _at(schema, field),
+            place(schema, field),
             f"The reference has fewer than {min_cell} values of `{field.name}`: nothing was learned of them. "
             "Declare its statistics, or use a larger reference.",
         )
@@ -360,7 +369,7 @@ def fitted_marginal(
     anew = _declared_beyond(schema, marginal)
     if anew is not None:
         warn(
-            _at(schema, field, "statistics"),
+            place(schema, field, "statistics"),
             f"What is declared of `{field.name}` lies beyond the values of the reference: it overrules, and "
             "nothing of the learned shape was kept.",
         )
@@ -373,7 +382,7 @@ def fitted_marginal(
 def _declared_beyond(schema: TableSchema, learned: Marginal) -> Marginal | None:
     """Return the distribution of what is declared, the learned mean or sd filled in; None if none has it."""
     field, statistics = learned.field, learned.field.statistics
-    quantiles = _quantiles(statistics)
+    quantiles = quantiles_of(statistics)
     filled = replace(
         statistics,
         mean=learned.mean if statistics.mean is None and not quantiles else statistics.mean,
@@ -413,177 +422,76 @@ def decimals_for(sd: float) -> int:
 # Declared ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Guess:
-    """A family with a mean and an sd: the shape before declared statistics are met exactly."""
+def _bins(
+    choice: Choice, lower: float | None, upper: float | None, per_unit: int, landmarks: Floats
+) -> tuple[Ints, Ints, Floats]:
+    """Cut the support into bins of ticks and weigh them by the family, solved for mean and sd."""
+    cdf = distribution_function(choice.family, lower, upper)
+    low, high = _support(choice, cdf, lower, upper)
+    # A bound between two ticks admits only what lies inside.
+    lowest, highest = math.ceil(low * per_unit - 1e-6), math.floor(high * per_unit + 1e-6)
+    highest = max(lowest, highest)
+    if highest - lowest < MOST_BINS:
+        starts = np.arange(lowest, highest + 1)
+    else:
+        z = np.linspace(-6, 6, MOST_BINS // 4)
+        nodes = [np.linspace(low, high, MOST_BINS // 2), choice.mean + choice.sd * z, landmarks]
+        if low >= 0 and choice.mean > 0:
+            mu, sigma = log_scale(choice.mean, choice.sd)
+            nodes.append(np.exp(mu + sigma * z))
+        ticks = np.round(np.concatenate(nodes) * per_unit)
+        starts = np.unique(np.append(ticks[(ticks >= lowest) & (ticks <= highest)].astype("int64"), lowest))
+    first, last = starts, np.append(starts[1:] - 1, highest)
+    edges = np.append(first - 0.5, last[-1] + 0.5) / per_unit
 
-    family: str
-    mean: float
-    sd: float
-    taken: tuple[str, ...] = ()
-    """What nobody declared and was taken by default: "mean", "sd", or all "statistics"."""
+    def weigh(mean: float, sd: float) -> Floats | None:
+        mass = np.diff(cdf(edges, mean, sd))
+        total = mass.sum()
+        return mass / total if total > 1e-12 and np.isfinite(total) else None
 
-    @classmethod
-    def of(
-        cls, schema: TableSchema, field: Field, lower: float | None, upper: float | None, warn: Warn
-    ) -> _Guess:
-        statistics = field.statistics
-        quantiles = _quantiles(statistics)
-        family = statistics.distribution
-        if family is not None and family not in KNOWN_DISTRIBUTIONS:
-            warn(
-                _at(schema, field, "statistics", "distribution"),
-                f"The distribution `{family}` is not known and was chosen by the other statistics. "
-                f"Known are: {', '.join(KNOWN_DISTRIBUTIONS)}.",
-            )
-            family = None
-        if statistics.mean is None and statistics.sd is None and not quantiles:
-            return cls._undeclared(schema, field, family, lower, upper, warn)
-        mean, sd = statistics.mean, statistics.sd or None
-        taken: tuple[str, ...] = ()
-        if sd is None and len(quantiles) > 1:
-            (p_low, q_low), (p_high, q_high) = quantiles[0], quantiles[-1]
-            sd = max((q_high - q_low) / (_normal_quantile(p_high) - _normal_quantile(p_low)), 1e-9)
-        centre = (
-            mean
-            if mean is not None
-            else float(np.interp(0.5, [p for p, _ in quantiles], [q for _, q in quantiles]))
-            if quantiles
-            else None
-        )
-        if sd is None:
-            assert centre is not None
-            sd = _default_sd(field, centre, lower, upper)
-            taken = ("sd",)
-        if centre is None:
-            centre = _default_centre(sd, lower, upper)
-            taken = (*taken, "mean")
-        guess = cls(family or _family(statistics, centre, sd, lower, upper), centre, sd, taken)
-        return guess._possible(schema, field, lower, upper, warn)
+    weights = _solve(weigh, choice.mean, choice.sd, first / per_unit, last / per_unit, per_unit)
+    if weights is None:  # the family has no mass within the bounds
+        weights = (last - first + 1) / float(highest - lowest + 1)
+    return first, last, weights
 
-    def tell(self, schema: TableSchema, marginal: Marginal, warn: Warn) -> None:
-        """Say what was taken by default, in figures of what is delivered."""
-        field, at = marginal.field, _at(schema, marginal.field, "statistics")
-        centre = 0.0 if abs(marginal.mean) < 1e-9 * marginal.sd else marginal.mean  # not -1.3e-16
-        sd, mean = f"{marginal.sd:.4g}", _spoken(field, centre)
-        if "sd" in self.taken:
-            warn(at, f"No sd of `{field.name}` is declared: {sd} was taken. Declare `sd` or quantiles.")
-        if "mean" in self.taken:
-            warn(at, f"No mean of `{field.name}` is declared: {mean} was taken. Declare `mean` or `median`.")
-        if "statistics" in self.taken:
-            shape = self.family.replace("_", " ")
-            said = f"the {shape} distribution with mean {mean} and sd {sd}"
-            if field.kind == "temporal" or field.type == "year":
-                first, last = (_spoken(field, end / marginal.per_unit) for end in _ends(marginal))
-                said = f"the {shape} distribution between {first} and {last}"
-            warn(
-                _at(schema, field),
-                f"No statistics of `{field.name}` are declared: {said} was taken. Declare `statistics`.",
-            )
 
-    def _possible(
-        self, schema: TableSchema, field: Field, lower: float | None, upper: float | None, warn: Warn
-    ) -> _Guess:
-        """Fall back to the normal family where this one has no such mean."""
-        low, high = (lower or 0.0), (upper if upper is not None else 1.0)
-        if (self.family not in POSITIVE or self.mean > 0) and (
-            self.family != "beta" or low < self.mean < high
-        ):
-            return self
-        warn(
-            _at(schema, field, "statistics", "distribution"),
-            f"The distribution `{self.family}` has no values around {_spoken(field, self.mean)}: "
-            "a normal one was taken. Correct the distribution, the mean or the bounds.",
-        )
-        return replace(self, family="normal")
+def _support(
+    choice: Choice, cdf: Callable[[Floats, float, float], Floats], lower: float | None, upper: float | None
+) -> tuple[float, float]:
+    def reach(sign: int) -> float:
+        for doubling in range(1, 12):
+            end = choice.mean + sign * choice.sd * 2.0**doubling
+            share = float(cdf(np.array([end]), choice.mean, choice.sd)[0])
+            if (share if sign < 0 else 1 - share) < TAIL:
+                break
+        return end
 
-    @classmethod
-    def _undeclared(
-        cls,
-        schema: TableSchema,
-        field: Field,
-        family: str | None,
-        lower: float | None,
-        upper: float | None,
-        warn: Warn,
-    ) -> _Guess:
-        mixture = _mixture(schema, field)
-        if mixture is not None:
-            mean, sd = mixture
-            warn(
-                _at(schema, field),
-                f"`{field.name}` has the mean {mean:.4g} and the sd {sd:.4g} that its conditionals mix to.",
-            )
-            return cls(family or "normal", mean, sd)
+    low = lower if lower is not None else reach(-1)
+    high = upper if upper is not None else reach(+1)
+    if lower is None and choice.family in POSITIVE:
+        low = max(low, 0.0)
+    return low, max(low, high)
+
+
+def _tell(choice: Choice, schema: TableSchema, marginal: Marginal, warn: Warn) -> None:
+    """Say what was taken by default, in figures of what is delivered."""
+    field, at = marginal.field, place(schema, marginal.field, "statistics")
+    centre = 0.0 if abs(marginal.mean) < 1e-9 * marginal.sd else marginal.mean  # not -1.3e-16
+    sd, mean = f"{marginal.sd:.4g}", spoken(field, centre)
+    if "sd" in choice.taken:
+        warn(at, f"No sd of `{field.name}` is declared: {sd} was taken. Declare `sd` or quantiles.")
+    if "mean" in choice.taken:
+        warn(at, f"No mean of `{field.name}` is declared: {mean} was taken. Declare `mean` or `median`.")
+    if "statistics" in choice.taken:
+        shape = choice.family.replace("_", " ")
+        said = f"the {shape} distribution with mean {mean} and sd {sd}"
         if field.kind == "temporal" or field.type == "year":
-            low, high = _default_span(field, lower, upper)
-            guess = cls(family or "uniform", (low + high) / 2, (high - low) / math.sqrt(12))
-        elif lower is not None and upper is not None:
-            guess = cls(family or "normal", (lower + upper) / 2, (upper - lower) / 6)
-        elif lower is not None or upper is not None:
-            bound = lower if lower is not None else upper
-            assert bound is not None
-            spread = max(1.0, abs(bound) / 10) if field.type == "number" else max(10.0, abs(bound) / 10)
-            guess = cls(
-                family or "normal", bound + (2 * spread if lower is not None else -2 * spread), spread
-            )
-        elif family in (*POSITIVE, "beta"):
-            guess = cls(family, *((0.5, 0.2) if family == "beta" else (1.0, 1.0)))
-        else:
-            guess = cls(family or "normal", 0.0, 1.0)
-        guess = replace(guess, taken=("statistics",))
-        return guess._possible(schema, field, lower, upper, warn)
-
-    def bins(
-        self, lower: float | None, upper: float | None, per_unit: int, landmarks: Floats
-    ) -> tuple[Ints, Ints, Floats]:
-        """Cut the support into bins of ticks and weigh them by the family, solved for mean and sd."""
-        cdf = distribution_function(self.family, lower, upper)
-        low, high = self._support(cdf, lower, upper)
-        # A bound between two ticks admits only what lies inside.
-        lowest, highest = math.ceil(low * per_unit - 1e-6), math.floor(high * per_unit + 1e-6)
-        highest = max(lowest, highest)
-        if highest - lowest < MOST_BINS:
-            starts = np.arange(lowest, highest + 1)
-        else:
-            z = np.linspace(-6, 6, MOST_BINS // 4)
-            nodes = [np.linspace(low, high, MOST_BINS // 2), self.mean + self.sd * z, landmarks]
-            if low >= 0 and self.mean > 0:
-                mu, sigma = log_scale(self.mean, self.sd)
-                nodes.append(np.exp(mu + sigma * z))
-            ticks = np.round(np.concatenate(nodes) * per_unit)
-            starts = np.unique(
-                np.append(ticks[(ticks >= lowest) & (ticks <= highest)].astype("int64"), lowest)
-            )
-        first, last = starts, np.append(starts[1:] - 1, highest)
-        edges = np.append(first - 0.5, last[-1] + 0.5) / per_unit
-
-        def weigh(mean: float, sd: float) -> Floats | None:
-            mass = np.diff(cdf(edges, mean, sd))
-            total = mass.sum()
-            return mass / total if total > 1e-12 and np.isfinite(total) else None
-
-        weights = _solve(weigh, self.mean, self.sd, first / per_unit, last / per_unit, per_unit)
-        if weights is None:  # the family has no mass within the bounds
-            weights = (last - first + 1) / float(highest - lowest + 1)
-        return first, last, weights
-
-    def _support(
-        self, cdf: Callable[[Floats, float, float], Floats], lower: float | None, upper: float | None
-    ) -> tuple[float, float]:
-        def reach(sign: int) -> float:
-            for doubling in range(1, 12):
-                end = self.mean + sign * self.sd * 2.0**doubling
-                share = float(cdf(np.array([end]), self.mean, self.sd)[0])
-                if (share if sign < 0 else 1 - share) < TAIL:
-                    break
-            return end
-
-        low = lower if lower is not None else reach(-1)
-        high = upper if upper is not None else reach(+1)
-        if lower is None and self.family in POSITIVE:
-            low = max(low, 0.0)
-        return low, max(low, high)
+            first, last = (spoken(field, end / marginal.per_unit) for end in _ends(marginal))
+            said = f"the {shape} distribution between {first} and {last}"
+        warn(
+            place(schema, field),
+            f"No statistics of `{field.name}` are declared: {said} was taken. Declare `statistics`.",
+        )
 
 
 def _solve(
@@ -638,7 +546,7 @@ def _solve(
 
 def _meet(schema: TableSchema, marginal: Marginal, statistics: Statistics, warn: Warn) -> Marginal:
     """Tilt the bins so that declared mean, sd and quantiles hold; drop what cannot hold, and say so."""
-    quantiles = _quantiles(statistics)
+    quantiles = quantiles_of(statistics)
     wanted = {
         name: getattr(statistics, name) for name in ("mean", "sd") if getattr(statistics, name) is not None
     }
@@ -652,16 +560,16 @@ def _meet(schema: TableSchema, marginal: Marginal, statistics: Statistics, warn:
         if tilted is not None:
             dropped = sorted(set(wanted) - names)
             if dropped:
-                figures = {"mean": _spoken(field, tilted.mean), "sd": f"{tilted.sd:.4g}"}
+                figures = {"mean": spoken(field, tilted.mean), "sd": f"{tilted.sd:.4g}"}
                 achieved = " and ".join(f"{name} {figures[name]}" for name in dropped)
                 warn(
-                    _at(schema, field, "statistics"),
+                    place(schema, field, "statistics"),
                     f"The declared {' and '.join(dropped)} of `{field.name}` cannot hold together with its "
                     f"bounds and other statistics: {achieved} instead. Correct one of them.",
                 )
             return tilted
     warn(
-        _at(schema, field, "statistics"),
+        place(schema, field, "statistics"),
         f"The declared quantiles of `{field.name}` cannot hold together with its bounds and were not met.",
     )
     return bounded
@@ -799,7 +707,7 @@ def _declared_proportions(schema: TableSchema, field: Field, warn: Warn) -> Floa
         shares[order] = _meet(schema, bins, statistics, warn).weights
         return shares
     warn(
-        _at(schema, field),
+        place(schema, field),
         f"No proportions of `{field.name}` are declared: equal shares were taken. "
         "Declare `statistics.proportions`.",
     )
@@ -862,38 +770,8 @@ def _centres(first: Ints, last: Ints, stride: int) -> tuple[Floats, Floats]:
     return (first + last) / 2, stride**2 * (counts**2 - 1) / 12
 
 
-def _is_firm(field: Field) -> bool:
-    return replace(field.statistics, missing=None).declared
-
-
-def _quantiles(statistics: Statistics) -> list[tuple[float, float]]:
-    found = {p: q for p, q in statistics.quantiles if 0 < p < 1}
-    if statistics.median is not None:
-        found[0.5] = statistics.median
-    return sorted(found.items())
-
-
 def _landmarks(statistics: Statistics) -> Floats:
-    return np.array([q for _, q in _quantiles(statistics)], "float64")
-
-
-def bounds(field: Field) -> tuple[float | None, float | None]:
-    """Return the tightest of the constraints and of what a sample showed, on the field's numeric scale."""
-    constraints, statistics = field.constraints, field.statistics
-    ends = dict(statistics.quantiles)
-    low = [
-        x for x in (statistics.minimum, ends.get(0.0), _number(field, constraints.minimum)) if x is not None
-    ]
-    high = [
-        x for x in (statistics.maximum, ends.get(1.0), _number(field, constraints.maximum)) if x is not None
-    ]
-    if field.type == "time":
-        low, high = [*low, 0.0], [*high, DAY_SECONDS - 1.0]
-    return max(low, default=None), min(high, default=None)
-
-
-def _number(field: Field, value: Value | None) -> float | None:
-    return None if value is None else field.to_number(value)
+    return np.array([q for _, q in quantiles_of(statistics)], "float64")
 
 
 def _ticks_of(field: Field, value: Value) -> int:
@@ -913,106 +791,8 @@ def encode_ticks(field: Field, ticks: Ints, per_unit: int) -> NDArray[Any]:
     return ticks
 
 
-def missing_share(field: Field, otherwise: float) -> float:
-    """Return the declared share of absent values, 0 where one is required, else `otherwise`."""
-    if field.constraints.required or field.primary_key:
-        return 0.0
-    return field.statistics.missing if field.statistics.missing is not None else otherwise
-
-
-def _constant(statistics: Statistics, lower: float | None, upper: float | None) -> float | None:
-    """Return the only value that there is, None where there are more."""
-    if lower is not None and lower == upper:
-        return lower
-    if statistics.sd == 0:
-        return statistics.mean if statistics.mean is not None else statistics.median
-    return None
-
-
-def _family(statistics: Statistics, mean: float, sd: float, lower: float | None, upper: float | None) -> str:
-    """Lognormal for what cannot be negative and leans to the right; else normal."""
-    if lower is None or lower < 0 or mean <= 0:
-        return "normal"
-    if statistics.median is not None and statistics.mean is not None:
-        return "lognormal" if statistics.mean - statistics.median > 0.1 * sd else "normal"
-    leans = mean - lower < 2 * sd and (upper is None or upper - mean > 1.5 * (mean - lower))
-    return "lognormal" if leans else "normal"
-
-
-def _default_sd(field: Field, mean: float, lower: float | None, upper: float | None) -> float:
-    if lower is not None and upper is not None and upper > lower:
-        return (upper - lower) / 6
-    near = [abs(mean - bound) / 2 for bound in (lower, upper) if bound is not None and bound != mean]
-    return near[0] if near else max(abs(mean) / 4, 1.0)
-
-
-def _default_centre(sd: float, lower: float | None, upper: float | None) -> float:
-    if lower is not None and upper is not None:
-        return (lower + upper) / 2
-    if lower is not None:
-        return lower + 2 * sd
-    return upper - 2 * sd if upper is not None else 0.0
-
-
-def _default_span(field: Field, lower: float | None, upper: float | None) -> tuple[float, float]:
-    if field.type == "time":
-        low, high = 0.0, DAY_SECONDS - 1.0
-    elif field.type == "year":
-        low, high = float(DEFAULT_YEARS[0]), float(DEFAULT_YEARS[1])
-    else:
-        low, high = ((day - EPOCH).days * 1.0 for day in DEFAULT_DATES)
-    if lower is not None:
-        low, high = lower, max(high, lower + (high - low))
-    if upper is not None:
-        low, high = (lower if lower is not None else min(low, upper - (high - low))), upper
-    return low, high
-
-
-def _mixture(schema: TableSchema, field: Field) -> tuple[float, float] | None:
-    """Mean and sd over all strata of one categorical field: the laws of total expectation and variance."""
-    strata: dict[str, dict[Value, tuple[float, float]]] = {}
-    for conditional in schema.conditionals:
-        mean, sd = conditional.statistics.mean, conditional.statistics.sd
-        if conditional.field != field.name or len(conditional.given) != 1 or mean is None or sd is None:
-            continue
-        given = conditional.given[0]
-        for value in given.values or ():
-            strata.setdefault(given.field, {})[value] = (mean, sd)
-    for name, found in strata.items():
-        by = schema[name]
-        if by.levels is None or not set(by.levels) <= set(found):
-            continue
-        shares = dict(by.statistics.proportions or [(level, 1 / len(by.levels)) for level in by.levels])
-        total = sum(shares.values())
-        mean = sum(shares[level] * found[level][0] for level in by.levels) / total
-        square = (
-            sum(shares[level] * (found[level][1] ** 2 + found[level][0] ** 2) for level in by.levels) / total
-        )
-        return mean, math.sqrt(max(square - mean**2, 1e-12))
-    return None
-
-
-def _normal_quantile(p: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(p)
-
-
-def _spoken(field: Field, number: float) -> str:
-    """Write a number of the field's numeric scale as a person would: dates as dates."""
-    if field.type in ("date", "datetime"):
-        return (EPOCH + dt.timedelta(days=math.floor(number + 1e-9))).isoformat()
-    if field.type == "time":
-        return str(dt.timedelta(seconds=math.floor(number + 1e-6))).zfill(8)
-    return f"{number:.0f}" if field.type == "year" else f"{number:.4g}"
-
-
 def _ends(marginal: Marginal) -> tuple[int, int]:
     return int(marginal.first[0]), int(marginal.last[-1])
-
-
-def _at(schema: TableSchema, field: Field, *parts: str) -> str:
-    return pointer("fields", schema.index(field.name), *parts)
 
 
 def _silent(pointer: str, message: str) -> None:

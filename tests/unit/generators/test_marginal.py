@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from app.blueprint.defaults import KNOWN_DISTRIBUTIONS
 from app.blueprint.marginal import (
-    KNOWN_DISTRIBUTIONS,
     MIN_CELL,
     Marginal,
     declared_marginal,
