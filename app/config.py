@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+
+
+class LlmProvider(BaseModel):
+    """A language model that jobs may name: SYNTHWARD_LLM__<NAME>__BASE_URL, …__MODEL and so on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str = Field(description="OpenAI-compatible address, up to and with /v1")
+    model: str
+    api_key: SecretStr = SecretStr("")
+    mode: Literal["auto", "json_schema", "json_object", "json_object_schema", "text"] = "auto"
+    prompt_price: float | None = Field(None, ge=0, description="US dollars for a million tokens asked")
+    completion_price: float | None = Field(None, ge=0, description="US dollars for a million tokens answered")
+    timeout: float = Field(120.0, gt=0, description="of one request")
+    deadline: float = Field(1800.0, gt=0, description="of all requests of a job")
+    concurrency: int = Field(4, ge=1, le=64, description="requests of a job under way at once")
 
 
 class Settings(BaseSettings):
@@ -17,7 +35,9 @@ class Settings(BaseSettings):
     Times are in seconds, sizes in bytes.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SYNTHWARD_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="SYNTHWARD_", env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
 
     # Where things are
     database_url: SecretStr = Field(
@@ -78,6 +98,13 @@ class Settings(BaseSettings):
     # Disclosure
     min_cell: int = Field(10, ge=2, description="no statement about fewer persons of a real table than this")
 
+    # Language models
+    llm: dict[str, LlmProvider] = Field(
+        default_factory=dict,
+        description="language models by name: SYNTHWARD_LLM__<NAME>__BASE_URL, __MODEL, __API_KEY, __MODE …",
+    )
+    offline: bool = Field(False, description="forbid every outgoing call; no language model is asked")
+
     log_level: str = Field("INFO")
 
 
@@ -93,7 +120,18 @@ def as_environment(settings: Settings) -> dict[str, str]:
         value = getattr(settings, name)
         if value is None:
             continue
-        environment[f"SYNTHWARD_{name.upper()}"] = (
-            value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        )
+        environment[f"SYNTHWARD_{name.upper()}"] = _as_text(value)
     return environment
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if not isinstance(value, dict):
+        return str(value)
+    providers = {
+        name: provider.model_dump(mode="json", exclude_none=True)
+        | {"api_key": provider.api_key.get_secret_value()}
+        for name, provider in value.items()
+    }
+    return json.dumps(providers)

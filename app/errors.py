@@ -237,3 +237,132 @@ class ServiceUnavailable(SynthwardError):
 
     slug = "service-unavailable"
     title = "A part of the service does not answer"
+
+class ProviderError(SynthwardError):
+    """A language model could not be asked, or what it answered could not be used."""
+
+    slug = "provider-failed"
+    title = "The language model could not be asked"
+
+    def __reduce__(self) -> tuple[type[ProviderError], tuple[str]]:
+        """Survive the way between processes."""
+        return type(self), (self.detail,)
+
+
+class ProviderNotConfigured(ProviderError):
+    """The job names a provider that the configuration does not have."""
+
+    slug = "provider-not-configured"
+    title = "The language model is not configured"
+
+
+class OutgoingCallsOff(ProviderError):
+    """The operator has switched every outgoing call off."""
+
+    slug = "outgoing-calls-off"
+    title = "Outgoing calls are switched off"
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider does not answer, or answers with errors of its own, again and again."""
+
+    slug = "provider-unavailable"
+    title = "The language model's provider does not answer"
+
+
+class ProviderRateLimited(ProviderError):
+    """The provider asks to wait longer than the job may take."""
+
+    slug = "provider-rate-limited"
+    title = "The language model's provider asks to wait"
+
+
+class ProviderQuotaExhausted(ProviderError):
+    """The account at the provider has nothing left to spend."""
+
+    slug = "provider-quota-exhausted"
+    title = "The account at the language model's provider is exhausted"
+
+
+class ProviderRefusedKey(ProviderError):
+    """The provider does not accept the configured key."""
+
+    slug = "provider-refused-key"
+    title = "The language model's provider refuses the key"
+
+
+class ModelUnknown(ProviderError):
+    """The provider has no such model, or no such address."""
+
+    slug = "model-unknown"
+    title = "The provider does not know the language model"
+
+
+class ProviderRefusedRequest(ProviderError):
+    """The provider refuses the request itself, also in the plainest form that we can send."""
+
+    slug = "provider-refused-request"
+    title = "The language model's provider refuses the request"
+
+
+class PromptTooLong(ProviderError):
+    """The prompt does not fit the model's context window."""
+
+    slug = "prompt-too-long"
+    title = "The prompt is too long for the language model"
+
+
+class AnswerTruncated(ProviderError):
+    """The model's answers end before they are complete."""
+
+    slug = "answer-truncated"
+    title = "The language model's answer was cut off"
+
+
+class AnswerRefused(ProviderError):
+    """The model declines to answer."""
+
+    slug = "answer-refused"
+    title = "The language model declined to answer"
+
+
+class AnswerFiltered(ProviderError):
+    """The provider's content filter withheld the answer or the prompt."""
+
+    slug = "answer-filtered"
+    title = "The provider's content filter withheld the answer"
+
+
+class AnswerEmpty(ProviderError):
+    """The provider answers without an answer in it."""
+
+    slug = "answer-empty"
+    title = "The language model's answer was empty"
+
+
+class AnswerInvalid(ProviderError):
+    """The model's answers are not what was asked for, also when told so."""
+
+    slug = "answer-invalid"
+    title = "The language model's answers cannot be read"
+
+
+class BudgetReached(ProviderError):
+    """The job's own limit of tokens or cost does not allow the next request."""
+
+    slug = "budget-reached"
+    title = "The job's budget is reached"
+
+
+class DeadlinePassed(ProviderError):
+    """The language model took longer than a job may ask it."""
+
+    slug = "deadline-passed"
+    title = "The language model took too long"
+
+
+class JobHasNoTranscript(SynthwardError):
+    """The job's generator asks no language model."""
+
+    slug = "job-has-no-transcript"
+    title = "The job has no transcript"

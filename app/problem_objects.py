@@ -194,6 +194,61 @@ PROBLEM_TYPES: dict[type[SynthwardError], ProblemType] = {
     errors.ServiceUnavailable: ProblemType(
         503, "Wait for the seconds in `Retry-After` and ask again. Use an Idempotency-Key when posting jobs."
     ),
+    errors.ProviderError: ProblemType(
+        502, "The detail says what the provider answered. The job's transcript has what was asked so far."
+    ),
+    errors.ProviderNotConfigured: ProblemType(
+        422, "Choose a configured provider in `options.provider`, or have the operator configure one."
+    ),
+    errors.OutgoingCallsOff: ProblemType(
+        422, "Choose a generator that asks no language model; the operator has set `SYNTHWARD_OFFLINE`."
+    ),
+    errors.ProviderUnavailable: ProblemType(
+        503,
+        "Post the job again later. Where it stays tell the operator: address, network, provider's status.",
+    ),
+    errors.ProviderRateLimited: ProblemType(
+        503, "Post the job again later, or have the operator lower the provider's `CONCURRENCY`."
+    ),
+    errors.ProviderQuotaExhausted: ProblemType(
+        502, "Tell the operator: the account at the provider needs credit, or another provider is needed."
+    ),
+    errors.ProviderRefusedKey: ProblemType(
+        502, "Tell the operator: the provider's `API_KEY` is wrong, has expired or may not use the model."
+    ),
+    errors.ModelUnknown: ProblemType(
+        502, "Tell the operator: the provider's `MODEL` or `BASE_URL` is misspelt, or the model is gone."
+    ),
+    errors.ProviderRefusedRequest: ProblemType(
+        502, "Tell the operator what the detail says; another `MODE` of the provider, or model, may work."
+    ),
+    errors.PromptTooLong: ProblemType(
+        502, "Shorten descriptions and lists of categories, or choose a model with a larger context window."
+    ),
+    errors.AnswerTruncated: ProblemType(
+        502, "Choose a model that may answer longer, or send fewer columns. The transcript shows the answers."
+    ),
+    errors.AnswerRefused: ProblemType(
+        502, "Look at descriptions and categories for what a model may decline, or choose another provider."
+    ),
+    errors.AnswerFiltered: ProblemType(
+        502, "Look at descriptions and categories for what a filter may object to, or choose another one."
+    ),
+    errors.AnswerEmpty: ProblemType(502, "Post the job again, or choose another provider."),
+    errors.AnswerInvalid: ProblemType(
+        502, "Choose a more capable model. The transcript shows what was asked and what was answered."
+    ),
+    errors.BudgetReached: ProblemType(
+        422,
+        "Raise `options.max_tokens` or `options.max_cost_usd`, or ask for less; `?dry_run=true` estimates "
+        "both. The job's transcript has the answers that were paid for.",
+    ),
+    errors.DeadlinePassed: ProblemType(
+        503, "Post the job again later, ask for less, or have the operator raise the provider's `DEADLINE`."
+    ),
+    errors.JobHasNoTranscript: ProblemType(
+        409, "Only jobs whose generator asks a language model have a transcript: `llm` does."
+    ),
     RouteNotFound: ProblemType(404, "`/docs` lists every route."),
     MethodNotAllowed: ProblemType(405, "The `Allow` header names the methods that this path answers."),
     NotAcceptable: ProblemType(406, "Widen the `Accept` header, or name a `format` in the query."),

@@ -1,0 +1,370 @@
+"""A job's talk with a language model: what it may cost, what it has cost, and a receipt for every answer.
+
+Answers are kept as they come, by a digest of what was asked: whoever does the same job again, after a worker
+was killed or an attempt failed, is given them again and pays for none twice.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from app.errors import (
+    AnswerFiltered,
+    AnswerInvalid,
+    AnswerRefused,
+    AnswerTruncated,
+    BudgetReached,
+    ProviderError,
+)
+from app.generators.llm.client import Answer, Client, Learned, Question
+from app.generators.llm.providers import Provider, Providers
+from app.generators.llm.structured import faults_of_shape, read_json
+
+CHARACTERS_PER_TOKEN = 3.5
+"""Of English and JSON, rather too few: an estimate that is used to stop must not be too low."""
+MORE_ROOM = 3
+"""An answer that was cut off is asked for once more with so many times the room."""
+
+
+class Shelf(Protocol):
+    """Where a job's receipts lie. Names sort in the order in which they were put."""
+
+    def read(self) -> Iterator[bytes]:
+        """Give what lies there, in order."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Add one."""
+
+
+@dataclass
+class Memory:
+    """A shelf that lasts as long as the process; for tests and for talks that nobody keeps."""
+
+    kept: dict[str, bytes] = field(default_factory=dict)
+
+    def read(self) -> Iterator[bytes]:
+        """Give what lies there, in order."""
+        yield from (self.kept[name] for name in sorted(self.kept))
+
+    def put(self, name: str, data: bytes) -> None:
+        """Add one."""
+        self.kept[name] = data
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a job has asked and been answered, over all of its attempts."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Both ways."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a job may spend; None is no limit."""
+
+    max_tokens: int | None = None
+    max_cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a question came to: a value of the asked shape, or why there is none."""
+
+    value: Any = None
+    problem: ProviderError | None = None
+    text: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a value."""
+        return self.problem is None
+
+
+@dataclass
+class Talks:
+    """The means to ask, as a job is given them: providers, a shelf, and somebody to tell the usage.
+
+    Parameters
+    ----------
+    providers : Providers
+    shelf : Shelf
+        Of this job.
+    told : callable
+        Is told the usage after every answer.
+    learned : dict
+        What the providers have shown of themselves; outlives the job.
+    """
+
+    providers: Providers
+    shelf: Shelf = field(default_factory=Memory)
+    told: Callable[[Usage], None] = lambda _usage: None
+    learned: dict[str, Learned] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def open(self, name: str | None, budget: Budget) -> Talk:
+        """Begin, or go on with, the talk with a provider.
+
+        Raises
+        ------
+        OutgoingCallsOff, ProviderNotConfigured
+        """
+        provider = self.providers.choose(name)
+        learned = self.learned.setdefault(f"{provider.base_url} {provider.model}", Learned())
+        client = Client(provider, learned, clock=self.clock, sleep=self.sleep)
+        return Talk(client, self.shelf, budget, self.told)
+
+
+class Talk:
+    """Questions of one job to one provider. Threads may share it."""
+
+    def __init__(self, client: Client, shelf: Shelf, budget: Budget, told: Callable[[Usage], None]) -> None:
+        self._client, self._shelf, self._budget, self._told = client, shelf, budget, told
+        self._lock = threading.Lock()
+        self._reserved = Usage()
+        self._put = 0
+        self._answers: dict[str, Answer] = {}
+        self.usage = Usage(cost_usd=self.provider.cost(0, 0))
+        for data in shelf.read():
+            receipt = json.loads(data)
+            if receipt.get("answer") is not None:
+                answer = Answer(**receipt["answer"])
+                self._answers[receipt["id"]] = answer
+                self._count(answer)
+        if self._answers:
+            told(self.usage)
+
+    @property
+    def provider(self) -> Provider:
+        """Who is asked."""
+        return self._client.provider
+
+    def ask(self, question: Question) -> Reply:
+        """Put a question; an answer that cannot be used comes back as a reply without a value.
+
+        An answer that was cut off is asked for once more with more room.
+
+        Raises
+        ------
+        ProviderError
+            Where nothing can be asked at all, or the budget does not allow it.
+        """
+        reply = self._read(question, self._answer(question))
+        if isinstance(reply.problem, AnswerTruncated):
+            question = replace(question, max_tokens=question.max_tokens * MORE_ROOM)
+            reply = self._read(question, self._answer(question))
+        return reply
+
+    def ask_all(
+        self, questions: Sequence[Question], each: Callable[[int], None] = lambda _: None
+    ) -> list[Reply]:
+        """Put questions side by side; return the replies in the questions' order.
+
+        Parameters
+        ----------
+        each : callable
+            Is told how many have been answered, after each.
+
+        Raises
+        ------
+        ProviderError
+            The first that came up; questions not yet put are not put any more.
+        """
+        done = 0
+        stopped = threading.Event()
+
+        def one(question: Question) -> Reply:
+            nonlocal done
+            if stopped.is_set():
+                return Reply(problem=ProviderError("not asked any more"))
+            try:
+                reply = self.ask(question)
+            except BaseException:
+                stopped.set()
+                raise
+            with self._lock:
+                done += 1
+                each(done)
+            return reply
+
+        if len(questions) <= 1 or self.provider.concurrency == 1:
+            return [one(question) for question in questions]
+        with ThreadPoolExecutor(min(self.provider.concurrency, len(questions))) as pool:
+            futures = [pool.submit(one, question) for question in questions]
+        # An error that stopped the others comes before what they say.
+        for future in futures:
+            error = future.exception()
+            if error is not None:
+                raise error
+        return [future.result() for future in futures]
+
+    def _answer(self, question: Question) -> Answer:
+        digest = self._digest(question)
+        with self._lock:
+            known = self._answers.get(digest)
+        if known is not None:
+            return known
+        expected = self._reserve(question)
+        try:
+            answer = self._client.ask(question)
+        except ProviderError as error:
+            self._keep(digest, question, None, error)
+            raise
+        finally:
+            self._release(expected)
+        if not answer.prompt_tokens:  # a server that does not count
+            answer = replace(
+                answer,
+                prompt_tokens=expected.prompt_tokens,
+                completion_tokens=int(len(answer.text) / CHARACTERS_PER_TOKEN) + 1,
+            )
+        # Stored first: what is counted is what can be given again.
+        self._keep(digest, question, answer, None)
+        with self._lock:
+            self._answers[digest] = answer
+            self._count(answer)
+            usage = self.usage
+            self._told(usage)
+        return answer
+
+    def _read(self, question: Question, answer: Answer) -> Reply:
+        name = self.provider.name
+        if answer.refusal:
+            return Reply(problem=AnswerRefused(f"`{name}` declined to answer ({question.purpose})."))
+        if answer.finish_reason == "content_filter":
+            return Reply(
+                problem=AnswerFiltered(f"`{name}`'s content filter withheld an answer ({question.purpose}).")
+            )
+        if answer.finish_reason == "length":
+            return Reply(
+                problem=AnswerTruncated(
+                    f"`{name}` cut an answer off at {answer.completion_tokens} tokens ({question.purpose})."
+                ),
+                text=answer.text,
+            )
+        try:
+            value = read_json(answer.text)
+        except ValueError as error:
+            return Reply(problem=AnswerInvalid(f"{question.purpose}: {error}."), text=answer.text)
+        faults = faults_of_shape(value, question.shape)
+        if faults:
+            return Reply(value, AnswerInvalid(f"{question.purpose}: {'; '.join(faults)}."), answer.text)
+        return Reply(value, None, answer.text)
+
+    def _digest(self, question: Question) -> str:
+        what = [self.provider.model, question.messages, question.shape, question.max_tokens]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def _keep(
+        self, digest: str, question: Question, answer: Answer | None, error: ProviderError | None
+    ) -> None:
+        moment = dt.datetime.now(dt.UTC)
+        with self._lock:
+            self._put += 1
+            number = self._put
+        receipt = {
+            "id": digest,
+            "at": moment.isoformat(timespec="milliseconds"),
+            "purpose": question.purpose,
+            "provider": self.provider.name,
+            "request": {
+                "model": self.provider.model,
+                "messages": [{"role": role, "content": text} for role, text in question.messages],
+                "shape": question.shape,
+                "max_tokens": question.max_tokens,
+            },
+            "answer": None if answer is None else _as_json(answer),
+            "error": None if error is None else {"type": f"/problems/{error.slug}", "detail": error.detail},
+        }
+        stamp = f"{moment:%Y%m%dT%H%M%S%f}-{number:05d}-{digest[:12]}"
+        self._shelf.put(f"{stamp}.json", json.dumps(receipt, ensure_ascii=False).encode())
+
+    # Budget ------------------------------------------------------------------------------------------
+
+    def _reserve(self, question: Question) -> Usage:
+        """Set aside what a request may take at most; raise where the budget does not allow it."""
+        prompt = estimated_tokens(question)
+        cost = self.provider.cost(prompt, question.max_tokens)
+        expected = Usage(1, prompt, question.max_tokens, cost)
+        budget = self._budget
+        with self._lock:
+            tokens = self.usage.tokens + self._reserved.tokens + expected.tokens
+            if budget.max_tokens is not None and tokens > budget.max_tokens:
+                raise BudgetReached(
+                    f"{self.usage.tokens} tokens are used, and the next request ({question.purpose}) may "
+                    f"take {expected.tokens}: more than the {budget.max_tokens} of `max_tokens`."
+                )
+            if budget.max_cost_usd is not None:
+                if cost is None:
+                    raise BudgetReached(
+                        f"`max_cost_usd` is set, and no price is configured for `{self.provider.name}`: set "
+                        f"SYNTHWARD_LLM__{self.provider.name.upper()}__PROMPT_PRICE and "
+                        "__COMPLETION_PRICE, or limit `max_tokens` instead."
+                    )
+                spent = (self.usage.cost_usd or 0.0) + (self._reserved.cost_usd or 0.0)
+                if spent + cost > budget.max_cost_usd:
+                    raise BudgetReached(
+                        f"${self.usage.cost_usd or 0:.4f} are spent, and the next request "
+                        f"({question.purpose}) may cost ${cost:.4f}: more than the "
+                        f"${budget.max_cost_usd:g} of `max_cost_usd`."
+                    )
+            self._reserved = _plus(self._reserved, expected)
+        return expected
+
+    def _release(self, expected: Usage) -> None:
+        with self._lock:
+            self._reserved = _minus(self._reserved, expected)
+
+    def _count(self, answer: Answer) -> None:
+        cost = self.provider.cost(answer.prompt_tokens, answer.completion_tokens)
+        self.usage = _plus(self.usage, Usage(1, answer.prompt_tokens, answer.completion_tokens, cost))
+
+
+def estimated_tokens(question: Question) -> int:
+    """Estimate what a question takes, its shape included, before it is asked."""
+    characters = sum(len(text) for _, text in question.messages) + len(json.dumps(question.shape))
+    return int(characters / CHARACTERS_PER_TOKEN) + 8 * len(question.messages)
+
+
+def _as_json(answer: Answer) -> dict[str, Any]:
+    return {name: getattr(answer, name) for name in Answer.__slots__}
+
+
+def _plus(one: Usage, other: Usage) -> Usage:
+    cost = (
+        None
+        if one.cost_usd is None and other.cost_usd is None
+        else (one.cost_usd or 0.0) + (other.cost_usd or 0.0)
+    )
+    return Usage(
+        one.requests + other.requests,
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        cost,
+    )
+
+
+def _minus(one: Usage, other: Usage) -> Usage:
+    cost = None if one.cost_usd is None else one.cost_usd - (other.cost_usd or 0.0)
+    return Usage(
+        one.requests - other.requests,
+        one.prompt_tokens - other.prompt_tokens,
+        one.completion_tokens - other.completion_tokens,
+        cost,
+    )
