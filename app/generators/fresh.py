@@ -128,7 +128,7 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Texts:
-    """A free text column: by its pattern, else placeholders. A `Part` of `app.generators.machinery`."""
+    """A free text column: from its vocabulary, by its pattern, else placeholders. A `Part` of `machinery`."""
 
     field: Field
     node: Node
@@ -168,6 +168,8 @@ def texts(schema: TableSchema, field: Field) -> Texts:
     """Return what makes a free text column."""
     from app.generators.patterns import OneOf
 
+    if field.vocabulary is not None:
+        return Texts(field, OneOf(field.vocabulary))
     if field.constraints.pattern is not None:
         return Texts(field, _node(schema, field))
     shortest, longest = field.constraints.min_length or 0, field.constraints.max_length

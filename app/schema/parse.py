@@ -127,6 +127,7 @@ _FIELD_KEYS = frozenset(
         "formula",
         "relevant",
         "statistics",
+        "vocabulary",
     ]
 )
 _CONSTRAINT_KEYS = frozenset(
@@ -393,6 +394,7 @@ class _Reading:
             constraints=self._constraints(limits, f"{at}/constraints", typed),
             primary_key=primary_key,
         )
+        field = replace(field, vocabulary=self._vocabulary(raw.get("vocabulary"), field, at, missing_values))
         stats = self._statistics(raw.get("statistics"), field, typed, f"{at}/statistics")
         return replace(field, statistics=stats)
 
@@ -495,6 +497,34 @@ class _Reading:
             else:
                 levels[level] = None
         return tuple(levels) if sound and levels else None
+
+    def _vocabulary(
+        self, raw: Any, field: Field, at: str, missing_values: tuple[str, ...]
+    ) -> tuple[str, ...] | None:
+        """Read what free text is drawn from."""
+        at = f"{at}/vocabulary"
+        if raw is None:
+            return None
+        if field.kind != "text" or field.constraints.pattern is not None:
+            way = "a text with a pattern is made by it" if field.kind == "text" else "use `categories`"
+            self.fault(at, f"only free text is drawn from a vocabulary; {way}, or leave one out")
+            return None
+        if not isinstance(raw, list) or not raw:
+            self.fault(at, 'this is a list of texts, at least one, such as ["headache", "nausea"]')
+            return None
+        limits = field.constraints
+        sound = True
+        for position, text in enumerate(raw):
+            here = f"{at}/{position}"
+            before = len(self.faults)
+            if not isinstance(text, str) or len(text) > MAX_TEXT_LENGTH:
+                self.fault(here, f"this is a text of at most {MAX_TEXT_LENGTH} characters")
+            elif text in missing_values:
+                self.fault(here, f"{show(text)} is also one of `missingValues`; remove it here or there")
+            elif not (limits.min_length or 0) <= len(text) <= (limits.max_length or MAX_TEXT_LENGTH):
+                self.fault(here, f"{show(text)} is shorter or longer than the constraints allow")
+            sound = sound and len(self.faults) == before
+        return tuple(dict.fromkeys(raw)) if sound else None
 
     def _constraints(self, raw: Mapping[str, Any], at: str, typed: _Typed) -> Constraints:
         self._unknown_keys(raw, _CONSTRAINT_KEYS | {"exclusiveMinimum", "exclusiveMaximum"}, at)

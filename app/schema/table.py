@@ -67,6 +67,7 @@ class Field:
     -----
     `levels` is the tuple of admissible values of a categorical field (from `categories` or
     `constraints.enum`; `(False, True)` for a boolean), in the declared order, typed; None otherwise.
+    `vocabulary` is what free text is drawn from, each with the same chance; None where none is stated.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Field:
     format: str | None = None
     levels: tuple[Value, ...] | None = None
     ordered: bool = False
+    vocabulary: tuple[str, ...] | None = None
     decimals: int | None = None
     formula: Expression | None = None
     relevant: Expression | None = None

@@ -322,3 +322,19 @@ def test_any_field_is_read_or_refused(field, field_type):
         parse_schema(document)
     except InvalidInput as error:
         assert pointers_lead_into(document, error)
+
+
+def test_a_vocabulary_is_what_free_text_is_drawn_from() -> None:
+    field: dict[str, Any] = {"name": "note", "type": "string", "vocabulary": ["worse", "better", "worse"]}
+    schema, warnings = parse_schema({"fields": [field]})
+    assert schema["note"].vocabulary == ("worse", "better") and not warnings
+    for more, at in (
+        ({"categories": ["worse"]}, "/fields/0/vocabulary"),
+        ({"constraints": {"pattern": "[a-z]+"}}, "/fields/0/vocabulary"),
+        ({"constraints": {"maxLength": 5}}, "/fields/0/vocabulary/1"),
+        ({"vocabulary": []}, "/fields/0/vocabulary"),
+        ({"vocabulary": ["", 3]}, "/fields/0/vocabulary/0"),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            parse_schema({"fields": [field | more]})
+        assert at in [fault.pointer for fault in caught.value.faults]
