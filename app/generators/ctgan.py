@@ -16,7 +16,7 @@ from pydantic import Field as Option
 
 from app.errors import Fault, InvalidInput
 from app.generators.base import MIN_CELL, Capabilities, Progress, Sampler
-from app.generators.ctgan_plan import Follower, plan_for
+from app.generators.ctgan_plan import Follower, counted, plan_for
 from app.generators.machinery import (
     OneColumn,
     assemble,
@@ -45,7 +45,10 @@ MOST_WIDTH = 6_000
 """Inputs of the network: beyond it the weights and their gradients take gigabytes."""
 
 Auto = Literal["auto"]
-Widths = Annotated[tuple[Annotated[int, Option(ge=1, le=4096)], ...], Option(min_length=1, max_length=8)]
+Widths = Annotated[
+    tuple[Annotated[int, Option(ge=1, le=4096)], ...],
+    Option(min_length=1, max_length=8, strict=False),  # JSON has no tuples
+]
 Rate = Annotated[float, Option(gt=0, le=1)]
 
 
@@ -58,7 +61,8 @@ class CTGAN:
         Where `epochs` is a number, `auto` stands for the package's own default.
         """
 
-        model_config = ConfigDict(extra="forbid", frozen=True)
+        # Strict: `true` is not one epoch.
+        model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
         epochs: Annotated[int, Option(ge=1, le=100_000)] | Auto = Option(
             "auto",
@@ -134,8 +138,8 @@ class CTGAN:
         else:
             warn(
                 "",
-                f"The train part has {len(train)} rows, fewer than {LEAST_ROWS}: no network was trained, and "
-                "columns are drawn independently of one another. Use a larger reference.",
+                f"The train part has {counted(len(train), 'row')}, fewer than {LEAST_ROWS}: no network was "
+                "trained, and columns are drawn independently of one another. Use a larger reference.",
             )
         schema = with_learned_gaps(schema, train)
         learned = {column.marginal.field.name for column in columns}

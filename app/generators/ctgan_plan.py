@@ -103,8 +103,8 @@ def plan_for(options: CTGAN.Options, rows: int, warn: Callable[[str, str], None]
         taken = ", ".join(f"{name} {package[name]}" for name in PACKAGE if getattr(options, name) == "auto")
         warn(
             "",
-            f"`epochs: auto` took for {rows} rows: at most {epochs} epochs of {steps} steps"
-            + (f"; {taken}." if taken else "."),
+            f"`epochs: auto` took for {rows} rows: at most {counted(epochs, 'epoch')} of "
+            f"{counted(steps, 'step')}" + (f"; {taken}." if taken else "."),
         )
     if (size, pac) != (asked_size, asked_pac):
         warn(
@@ -113,6 +113,11 @@ def plan_for(options: CTGAN.Options, rows: int, warn: Callable[[str, str], None]
             f"{rows} rows of the train part, is even and divisible by pac.",
         )
     return Plan(epochs, package, steps, adaptive)
+
+
+def counted(number: int, what: str) -> str:
+    """Write "1 epoch", "2 epochs"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _chosen(rows: int) -> dict[str, Any]:
@@ -180,8 +185,8 @@ class Follower:
         ended = "stopped" if self._done < self._plan.epochs else "ended"
         warn(
             "",
-            f"Training {ended} after {self._done} epochs; the weights of epoch {epoch} were taken, whose "
-            f"rows agree best with the train part (validation score {score:.3f}; 1 is full agreement).",
+            f"Training {ended} after {counted(self._done, 'epoch')}; the weights of epoch {epoch} were "
+            f"taken, whose rows agree best with the train part (validation score {score:.3f}; 1 is full agreement).",
         )
         return training.frozen(weights, self._rng)
 

@@ -263,7 +263,7 @@ def _generator(
     try:
         return generator, generator.Options.model_validate(options)
     except ValidationError as error:
-        faults += [fault.under("/generator/options") for fault in faults_of(error)]
+        faults += [fault.under("/generator/options") for fault in faults_of(error, options)]
         return generator, None
 
 

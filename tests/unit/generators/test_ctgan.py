@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from numpy.random import SeedSequence
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 pytest.importorskip("ctgan", reason="the package is an extra")
 
@@ -169,6 +170,19 @@ def test_no_reference_is_a_fault_that_says_what_to_do() -> None:
     with pytest.raises(InvalidInput) as caught:
         CTGAN(CTGAN.Options()).fit(schema, None, seed=SeedSequence(1), progress=silent, warn=silent)
     assert "give the job a `reference`" in caught.value.faults[0].message
+
+
+@pytest.mark.parametrize(
+    "option", [{"epochs": True}, {"epochs": "300"}, {"batch_size": 1}, {"log_frequency": 1}], ids=str
+)
+def test_an_option_is_what_it_says_or_a_fault(option: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        CTGAN.Options.model_validate(option)
+
+
+def test_options_come_back_from_json_as_they_went() -> None:
+    options = CTGAN.Options.model_validate({"epochs": 3, "generator_dim": [32, 16], "generator_lr": 1})
+    assert CTGAN.Options.model_validate(options.model_dump(mode="json")) == options
 
 
 def test_every_epoch_is_told_with_an_eta_and_an_exception_ends_it() -> None:
