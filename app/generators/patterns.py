@@ -261,9 +261,18 @@ def _class(items: Any) -> tuple[str, ...]:
     members: dict[str, None] = {}
     for operation, argument in items[1:] if negated else items:
         if operation is code.LITERAL:
-            members[chr(argument)] = None
+            members.update({chr(argument): None} if _writable(argument) else {})
         elif operation is code.RANGE:
-            members.update(dict.fromkeys(chr(point) for point in range(argument[0], argument[1] + 1)))
+            points = range(argument[0], argument[1] + 1)
+            members.update(dict.fromkeys(chr(point) for point in points if _writable(point)))
         else:
             members.update(dict.fromkeys(CLASSES[argument]))
-    return tuple(char for char in PRINTABLE if char not in members) if negated else tuple(members)
+    chosen = tuple(char for char in PRINTABLE if char not in members) if negated else tuple(members)
+    if not chosen:
+        raise PatternNotUnderstood("a class has no character that can be written")
+    return chosen
+
+
+def _writable(point: int) -> bool:
+    """Whether a file can hold a character: neither NUL nor half a surrogate pair."""
+    return point != 0 and not 0xD800 <= point <= 0xDFFF

@@ -136,7 +136,8 @@ def pattern_problem(pattern: str) -> str | None:
     """Say why a pattern is refused, None where it is not.
 
     Patterns are made and matched by Python's `re`, against the whole text. Those that XML Schema does
-    not have (look-around, references) and those that could take for ever are refused.
+    not have (look-around, references, possessive repetitions), those that ask for what no file can hold
+    and those that could take for ever are refused.
     """
     if len(pattern) > MAX_PATTERN_LENGTH:
         return f"a pattern has at most {MAX_PATTERN_LENGTH} characters; describe the field in a shorter one"
@@ -156,6 +157,8 @@ def _pattern_cost(items: Any, repeats: int, elastic: bool) -> str | None:
     """Walk a parsed pattern; `elastic` says whether a repetition of many lengths is around these items."""
     for operator, argument in items:
         name = str(operator)
+        if name in ("POSSESSIVE_REPEAT", "ATOMIC_GROUP"):
+            return "possessive repetitions and atomic groups are not supported; leave out the `+` or `?>`"
         inner: list[Any] = []
         within, flexible = repeats, elastic
         if name in _REPEATS:
@@ -173,6 +176,8 @@ def _pattern_cost(items: Any, repeats: int, elastic: bool) -> str | None:
             inner = list(argument[1])
         elif name in ("ASSERT", "ASSERT_NOT", "GROUPREF", "GROUPREF_EXISTS"):
             return "look-around and references to groups are not supported; write the pattern without them"
+        elif name == "LITERAL" and not _writable(argument):
+            return "it asks for NUL or half a surrogate pair, which no file can hold; write it without"
         else:
             inner = _bodies(name, argument)
         for body in inner:
@@ -182,7 +187,7 @@ def _pattern_cost(items: Any, repeats: int, elastic: bool) -> str | None:
     return None
 
 
-_REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
+_REPEATS = ("MAX_REPEAT", "MIN_REPEAT")
 _FEW_REPEATS = 10
 _FOR_EVER = f"can take for ever; limit the outer one to {{0,{_FEW_REPEATS}}}, or fix its number"
 
@@ -192,7 +197,11 @@ def _bodies(name: str, argument: Any) -> list[Any]:
         return [argument[2]]
     if name == "BRANCH":
         return list(argument[1])
-    return [argument[-1]] if name == "SUBPATTERN" else [argument] if name == "ATOMIC_GROUP" else []
+    return [argument[-1]] if name == "SUBPATTERN" else []
+
+
+def _writable(point: int) -> bool:
+    return point != 0 and not 0xD800 <= point <= 0xDFFF
 
 
 def mismatches(pattern: str, text: str) -> bool:

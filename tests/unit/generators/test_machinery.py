@@ -1,5 +1,6 @@
 """Rows that rules, keys and formulas bind together."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,23 @@ def test_texts_obey_pattern_and_lengths() -> None:
     assert table["code"].str.fullmatch("[A-Z]{3,4}").all()
     assert table["note"].str.len().min() >= 20
     assert table["flag"].str.len().max() <= 2
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\u00e9{3}",
+        r"\d{3}\Z",
+        r"(?a:\w{3})",
+        r"(?x) a b c",
+        r"a(?#so called)b",
+        r"[\U0001F600-\U0001F610]x",
+        "a{,3}b",
+    ],
+)
+def test_what_python_takes_for_a_pattern_is_made_and_matched_so(pattern: str) -> None:
+    table = rows({"fields": [field("code", "string", constraints={"pattern": pattern})]}, 50)
+    assert all(re.fullmatch(pattern, text) for text in table["code"])
 
 
 def test_a_generator_that_forgets_a_column_is_told_so() -> None:

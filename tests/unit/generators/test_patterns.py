@@ -29,7 +29,12 @@ def test_all_strings_of_a_small_pattern_are_made() -> None:
     assert sorted(strings("(a|bc)x?[01]")) == sorted(["a0", "a1", "ax0", "ax1", "bc0", "bc1", "bcx0", "bcx1"])
 
 
-@pytest.mark.parametrize("pattern", [r"(?=a)b", r"(a)\1", r"(?<!x)y", "[unclosed"])
+def test_characters_that_no_file_holds_are_left_out() -> None:
+    assert sorted(strings(r"[\x00-\x02]")) == ["\x01", "\x02"]
+    assert sorted(strings(r"[\ud7ff-\ue000]")) == ["\ud7ff", "\ue000"]
+
+
+@pytest.mark.parametrize("pattern", [r"(?=a)b", r"(a)\1", r"(?<!x)y", "[unclosed", r"[\ud800-\udfff]"])
 def test_what_cannot_be_counted_is_refused(pattern: str) -> None:
     with pytest.raises(PatternNotUnderstood):
         parse_pattern(pattern)

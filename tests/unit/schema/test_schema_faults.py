@@ -136,6 +136,10 @@ ONE_FIELD = [
     (limits(TEXT, pattern="(" * 200 + "a" + ")" * 200), "/constraints/pattern", "at most 30 groups"),
     (limits(TEXT, pattern="(?=a)b"), "/constraints/pattern", "look-around"),
     (limits(TEXT, pattern=r"(a)\1"), "/constraints/pattern", "references"),
+    (limits(TEXT, pattern=r"(?>ab)c"), "/constraints/pattern", "possessive"),
+    (limits(TEXT, pattern=r"a++b"), "/constraints/pattern", "possessive"),
+    (limits(TEXT, pattern=r"a\x00"), "/constraints/pattern", "no file can hold"),
+    (limits(TEXT, pattern=r"\ud800"), "/constraints/pattern", "no file can hold"),
     (limits(TEXT, pattern="a{5}", maxLength=3), "/constraints/pattern", "5 characters or more"),
     (limits(TEXT, pattern="a{5}", minLength=7), "/constraints/pattern", "5 characters or fewer"),
     # which statistics fit
