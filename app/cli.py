@@ -135,9 +135,12 @@ def _api(parsed: argparse.Namespace) -> int:
         return _refuse("SYNTHWARD_NO_AUTH answers anybody, so it needs a loopback --host such as 127.0.0.1.")
     import uvicorn
 
+    from app.wire import Wire
+
     uvicorn.run(
         "app.main:from_environment",
         factory=True,
+        http=Wire,
         host=parsed.host,
         port=parsed.port,
         log_level="warning",
