@@ -118,8 +118,13 @@ class Front:
             seconds = time.perf_counter() - begin
             self._metrics.observe(scope, method, status, seconds)
             # Without the query, and without a path that is not ours: either may hold what no log should.
-            path = scope["path"] if scope.get("route") is not None else "(unmatched)"
+            path = _loggable(scope["path"]) if scope.get("route") is not None else "(unmatched)"
             _access.info("%s %s %d %.1f ms", method, path, status, seconds * 1000)
+
+
+def _loggable(path: str) -> str:
+    # A decoded path can hold line breaks and terminal codes: nobody writes lines of their own into the log.
+    return path if path.isascii() and path.isprintable() and len(path) <= 200 else "(unprintable)"
 
 
 class _BrokenOff(Exception):

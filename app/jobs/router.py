@@ -24,7 +24,7 @@ from app.query import known_query
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)])
 evaluations = APIRouter(prefix="/v1/evaluations", tags=["evaluations"], dependencies=[Depends(known_query)])
 
-_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?0*(\d+)\"?\s*(?=$|[,;])", re.IGNORECASE)
 _REPORT_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"  # noqa: E501 - one header
 
 
@@ -189,7 +189,8 @@ async def _answered(
 
 def _seconds_to_wait(prefer: str, at_most: float) -> int | None:
     found = _WAIT.search(prefer)
-    return None if found is None else min(int(found.group(1)), int(at_most))
+    # Nine digits tell that it is longer than anyone may wait; a million of them would cost time to read.
+    return None if found is None else min(int(found.group(1)[:9]), int(at_most))
 
 
 def _accepted(accepted: Accepted, headers: dict[str, str]) -> Response:

@@ -156,6 +156,8 @@ def test_neither_bodies_nor_keys_nor_queries_get_into_the_log(
     me.post({**BODY, "rows": "secretvalue"})
     me.get("/v1/jobs?label=secretlabel:secretvalue")
     me.get("/v1/secretpath")
+    me.get("/v1/jobs/x%0a2026-01-01%20forged%20line%1b[31m%00")
     own = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("app"))
     assert "POST /v1/jobs 202" in own
     assert "secret" not in own and me.secret not in caplog.text
+    assert "forged" not in own and "\x1b" not in own and "\x00" not in own

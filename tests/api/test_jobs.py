@@ -63,6 +63,15 @@ def test_a_faulty_filter_is_named(service: Service, me: Caller, query: str, poin
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
 
 
+def test_one_answer_names_every_faulty_parameter_the_unknown_ones_too(me: Caller) -> None:
+    answer = me.get("/v1/jobs?limit=none&status=x&foo=1&cursor=a&cursor=b")
+    assert answer.status_code == 422
+    assert {fault["pointer"] for fault in answer.json()["errors"]} == {
+        "/query/limit", "/query/status", "/query/foo", "/query/cursor",
+    }  # fmt: skip
+    assert me.get("/v1/jobs?label=a:1&label=b:2").status_code == 200
+
+
 def test_what_belongs_to_another_owner_is_not_there(service: Service, me: Caller) -> None:
     job = me.finished()
     stranger = service.caller()
