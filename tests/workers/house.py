@@ -29,6 +29,8 @@ from workers.processes import kill_group, start
 
 ROOT = Path(__file__).parent.parent.parent
 PLUGINS = Path(__file__).parent / "plugins"
+PATIENCE = 90.0
+"""Seconds within which something must have come about on a machine that is busy with other things."""
 SCHEMA = {
     "fields": [{"name": "count", "type": "integer"}, {"name": "share", "type": "number", "decimals": 3}]
 }
@@ -56,7 +58,7 @@ class Broker:
             "",
         ]
         self.process = start([*command, "--loglevel", "nothing", "--dir", str(self.folder)], os.environ)
-        wait_for(lambda: (self.folder / "b.sock").exists(), 5)
+        assert wait_for(lambda: (self.folder / "b.sock").exists())
 
     def kill(self) -> None:
         assert self.process is not None
@@ -124,7 +126,7 @@ class House:
         if self.worker is not None and self.worker.poll() is None:
             self.worker.terminate()
             try:
-                self.worker.wait(8)
+                self.worker.wait(30)
             except subprocess.TimeoutExpired:
                 kill_group(self.worker)
         self.worker = None
@@ -190,7 +192,7 @@ class House:
         with transaction(self.engine) as connection:
             connection.execute(update(JOBS).where(JOBS.c.id == job_id).values(cancel_requested=True))
 
-    def wait(self, job_id: str, seconds: float = 20.0) -> Any:
+    def wait(self, job_id: str, seconds: float = PATIENCE) -> Any:
         """Wait until the job has ended; return its row."""
         found: Any = None
 
@@ -204,7 +206,7 @@ class House:
         )
         return found
 
-    def wait_for_stage(self, job_id: str, stage: str, seconds: float = 15.0) -> None:
+    def wait_for_stage(self, job_id: str, stage: str, seconds: float = PATIENCE) -> None:
         assert wait_for(lambda: self.job(job_id).stage == stage, seconds), self.tail()
 
     def artifacts(self, job_id: str, name: str = "data") -> list[Any]:
@@ -239,7 +241,7 @@ class House:
                 connection.execute(text(f"DELETE FROM {table}"))
 
 
-def wait_for(condition: Any, seconds: float, step: float = 0.02) -> bool:
+def wait_for(condition: Any, seconds: float = PATIENCE, step: float = 0.02) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

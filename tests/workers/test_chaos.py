@@ -53,11 +53,11 @@ class Chaos:
         begin, end = self.timelines[name][stage]
         moment = dice.uniform(begin, end)
         job_id = house.post(**(SHARED if name == "shared" else WHOLE))
-        assert wait_for(lambda: house.job(job_id).started_at is not None, 20), house.tail()
+        assert wait_for(lambda: house.job(job_id).started_at is not None), house.tail()
         time.sleep(max(0.0, house.job(job_id).started_at.timestamp() + moment - time.time()))
         before = house.job(job_id)
         house.kill(target, before.queue)
-        job = house.wait(job_id, 60)
+        job = house.wait(job_id)
         said = (
             f"{name} {stage} {target} at {moment:.3f} s: {before.stage} → {job.status}, attempt {job.attempt}"
         )
@@ -66,7 +66,7 @@ class Chaos:
         assert house.bytes_of(job_id) == self.bytes[name], said
         assert len(house.artifacts(job_id, "report")) == 1, said
         recorded = {row.key for what in ("data", "report", "page") for row in house.artifacts(job_id, what)}
-        assert wait_for(lambda: set(house.files(job_id)) == recorded, 15), (said, house.files(job_id))
+        assert wait_for(lambda: set(house.files(job_id)) == recorded), (said, house.files(job_id))
 
 
 def settings() -> dict[str, Any]:

@@ -22,12 +22,12 @@ def test_jobs_run_on_an_s3_store(tmp_path: Path, broker: Broker) -> None:
         whole = house.post(rows=150_000, evaluation={"enabled": True, "holdout": 0.3})
         shared = house.post(rows=150_000, replicates=2, queue="heavy")
         failed = house.post(options={"trouble": "raise"})
-        assert house.wait(whole, 40).status == "succeeded"
-        assert house.wait(shared, 40).status == "succeeded"
+        assert house.wait(whole).status == "succeeded"
+        assert house.wait(shared).status == "succeeded"
         assert house.bytes_of(shared)[:2] == house.bytes_of(whole)
         assert len(house.files(whole)) == 4
         house.wait(failed)
-        assert wait_for(lambda: house.files(failed) == [], 5)
+        assert wait_for(lambda: house.files(failed) == [])
     finally:
         house.close()
         server.stop()
