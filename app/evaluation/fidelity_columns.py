@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from app.evaluation.bootstrap import folding, jackknife_error, person_codes, ran
 from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled, present
 from app.evaluation.conformance import level_text
 from app.evaluation.fidelity_associations import at_most
+from app.evaluation.intervals import mean_distance
 from app.schema.table import Field
 
 FARTHEST_SD = 10.0
@@ -244,13 +245,16 @@ class Missingness:
         table.sort(key=lambda row: (row["value"], row["column"]))
         value = float(score[judged].mean())
         baseline = None if held_score is None else float(held_score[judged].mean())
-        errors = [
-            (float(jackknife_error(one)), len(one))
-            for one in (
-                _left_out(real, _dealt(train, tables.group, rng), lambda x: _closeness(x, made, judged)),
-                _left_out(made, _dealt(synthetic, tables.group, rng), lambda x: _closeness(x, real, judged)),
-            )
-        ]
+        told = _sayable(made.sum(axis=0), len(made), cell)
+        covariance = _covariance(real, shares, train, tables.group) + _covariance(
+            made, told, synthetic, tables.group
+        )
+        distance = mean_distance(
+            (told - shares)[judged],
+            covariance[np.ix_(judged, judged)],
+            np.full(len(judged), 1 / len(judged)),
+            rng,
+        )
         reading = "Neither the train part nor the synthetic rows have a missing value."
         if gaps.any():
             lowest = table[0]
@@ -263,7 +267,7 @@ class Missingness:
         patterns = _pattern_complement(real, made)
         return Score(
             value=value,
-            interval=t_interval(value, errors, self.bounds),
+            interval=(max(min(1 - distance[1], value), 0.0), min(max(1 - distance[0], value), 1.0)),
             baseline=baseline,
             reading=reading,
             details={
@@ -273,7 +277,8 @@ class Missingness:
                 "row_patterns": round(patterns, 4),
                 "row_patterns_holdout": None if held is None else round(_pattern_complement(real, held), 4),
                 "row_patterns_meaning": "1 − the total variation distance of which columns miss together",
-                "interval": "delete-a-group jackknife over rows of both tables, 95 %",
+                "interval": "of the mean distance, by inverting tests of how far apart the shares are (after "
+                "Feldman & Cousins 1998), 95 %",
                 "pictures": _together(names, real, made, cell) if gaps.any() else [],
             },
         )
@@ -312,16 +317,22 @@ def _sayable(absent: NDArray[np.int64], n: int, cell: int) -> Floats:
     return shares
 
 
-def _closeness(one: NDArray[np.bool_], other: NDArray[np.bool_], judged: Codes) -> float:
-    return 1 - float(np.abs(one.mean(axis=0) - other.mean(axis=0))[judged].mean())
+def _covariance(rows: NDArray[np.bool_], shares: Floats, frame: pd.DataFrame, group: str | None) -> Floats:
+    """Return the covariance of the columns' shares; rows of one person are no independent ones.
 
-
-def _left_out(
-    rows: NDArray[np.bool_], dealt: Codes, statistic: Callable[[NDArray[np.bool_]], float]
-) -> Floats:
-    groups = int(dealt.max(initial=-1)) + 1
-    # Without its only group nothing is left.
-    return np.array([statistic(rows[dealt != one]) for one in range(groups)] if groups > 1 else [0.0])
+    Where a share may not be said exactly, its variance is that of the share that is said instead.
+    """
+    centred = rows - rows.mean(axis=0)
+    if group is not None:
+        persons = person_codes(frame[group])
+        total = np.zeros((int(persons.max()) + 1, rows.shape[1]))
+        np.add.at(total, persons, centred)
+        centred = total
+    result: Floats = centred.T @ centred / len(rows) ** 2
+    unsaid = np.flatnonzero(np.abs(shares - rows.mean(axis=0)) > 1e-12)
+    result[unsaid], result[:, unsaid] = 0.0, 0.0
+    result[unsaid, unsaid] = shares[unsaid] * (1 - shares[unsaid]) / len(rows)
+    return result
 
 
 def _pattern_complement(real: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

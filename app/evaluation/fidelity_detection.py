@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
 from app.evaluation.bootstrap import auroc, auroc_error, auroc_interval
 from app.evaluation.columns import Codes, Floats, pooled
+from app.evaluation.intervals import never_below_zero
 from app.evaluation.models import Encoding, encoding_of
 
 MOST_ROWS = 5_000
@@ -80,7 +81,7 @@ class DetectionAUC:
     def _score(
         self, side: _Side, found: _Detection, chance: _Detection, chances: list[float], rows: int, seed: int
     ) -> Score:
-        low, high = auroc_interval(found.auroc, found.error, rows, rows)
+        low, high = _interval(found, rows)
         table = [
             {
                 "column": name,
@@ -110,7 +111,7 @@ class DetectionAUC:
             reading += "; no single column gives it away."
         return Score(
             value=max(found.auroc, 0.5),
-            interval=(max(low, 0.5), max(high, 0.5)),
+            interval=(low, high),
             baseline=max(chance.auroc, 0.5),
             reading=reading,
             details={
@@ -121,7 +122,7 @@ class DetectionAUC:
                 "auroc": round(found.auroc, 6),
                 "auroc_train_against_holdout": round(chance.auroc, 6),
                 "interval": "Wilson's with DeLong's standard error, widened for folds that share training "
-                "rows (Nadeau & Bengio 2003), 95 %",
+                "rows (Nadeau & Bengio 2003), near 0.5 unified (Feldman & Cousins 1998), 95 %",
                 "p": "of a test of the column alone (rank sum, and chi-squared over bins); named in the "
                 "reading where it holds over all columns (Bonferroni)",
                 "rows_of_each": rows,
@@ -148,6 +149,14 @@ class _Detection:
     folds: tuple[float, ...]
     alone: tuple[float, ...]
     lost: Mapping[int, float]
+
+
+def _interval(found: _Detection, rows: int) -> tuple[float, float]:
+    """Return the interval of an AUROC that is 0.5 or more in truth."""
+    low, high = auroc_interval(found.auroc, found.error, rows, rows)
+    if found.auroc < 0.5 + 3 * found.error:
+        low, high = (0.5 + end for end in never_below_zero(found.auroc - 0.5, found.error))
+    return max(low, 0.5), min(max(high, 0.5), 1.0)
 
 
 @dataclass(frozen=True, slots=True)

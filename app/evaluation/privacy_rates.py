@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,53 @@ def advantage(on_train: Rate, on_holdout: Rate) -> Rate:
     up = math.hypot(by_train * (on_train.high - t), by_holdout * (h - on_holdout.low))
     down = math.hypot(by_train * (t - on_train.low), by_holdout * (on_holdout.high - h))
     return Rate(value, max(value - down, -1.0), min(value + up, 1.0))
+
+
+def gained(train: Floats, holdout: Floats) -> Rate:
+    """Return the advantage of an attack from what it gained on each person, with its interval.
+
+    Parameters
+    ----------
+    train, holdout : ndarray of float64, shape (n,), (m,)
+        Successes, each in [0, 1].
+
+    Notes
+    -----
+    1 − advantage is the ratio of the two failure rates. Where each attack fails or succeeds, its interval is
+    the score interval of that ratio (Koopman 1984), which holds for rates of a few persons; shares of
+    successes get `advantage`.
+    """
+    n, m = len(train), len(holdout)
+    failed, missed = n - float(train.sum()), m - float(holdout.sum())
+    if missed == 0 or not np.isin(np.concatenate([train, holdout]), (0.0, 1.0)).all():
+        return advantage(rate(train), rate(holdout))
+    ratio = (failed / n) / (missed / m)
+
+    def score(asked: float) -> float:
+        # The likeliest failure rates that have the ratio asked for.
+        a, b, c = (n + m) * asked, -(n * asked + failed + m + missed * asked), failed + missed
+        second = min((-b - math.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a), 1.0)
+        first = min(asked * second, 1.0)
+        variance = first * (1 - first) / n + asked**2 * second * (1 - second) / m
+        off = failed / n - asked * missed / m
+        return off / math.sqrt(variance) if variance > 1e-15 else math.copysign(math.inf, off) if off else 0.0
+
+    least = _crossing(score, Z, 0.0, ratio) if failed else 0.0
+    most = _crossing(score, -Z, max(ratio, 1e-12), 2.0)
+    return Rate(max(1 - ratio, -1.0), max(1 - most, -1.0), min(1 - least, 1.0))
+
+
+def _crossing(score: Callable[[float], float], level: float, low: float, high: float) -> float:
+    """Return where a falling score meets a level, or the end that it does not reach it before."""
+    if score(high) > level:
+        return high
+    for _ in range(60):
+        middle = (low + high) / 2
+        if score(middle) > level:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 def in_two_ways(values: Floats, first: Codes, second: Codes) -> float:

@@ -7,13 +7,12 @@ stands beside the same one for the holdout, whose rows no generator saw.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
+from app.evaluation.base import Score, Tables
 from app.evaluation.columns import Codes, Floats
 from app.evaluation.privacy import wilson
 from app.evaluation.privacy_distance import (
@@ -22,33 +21,22 @@ from app.evaluation.privacy_distance import (
     bits,
     closeness_of,
     scrambled,
-    space_of,
 )
+from app.evaluation.privacy_persons import OnPersons
 from app.evaluation.privacy_rates import Rate, Z, in_two_ways, none_in, rate_with
-
-_ENOUGH: Mapping[str, int] = {"train": 200, "holdout": 80, "synthetic": 1}
 
 TOLERANCE = 0.1
 """Numbers count as equal on a grid of so many interquartile ranges of the train part."""
 
 
-class NearMatchShare:
+class NearMatchShare(OnPersons):
     """Share of synthetic rows that equal a training row in all columns but one, numbers on a coarse grid."""
 
     name: ClassVar[str] = "near_match_share"
     title: ClassVar[str] = "Rows nearly identical to a training row"
-    dimension: ClassVar[Dimension] = "privacy"
-    higher_is_better: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout"})
-    depth: ClassVar[Depth] = "core"
-    measured_from: ClassVar[Mapping[str, int]] = _ENOUGH
 
-    def measure(self, tables: Tables) -> Score | NotMeasured:
+    def measure_on(self, tables: Tables, space: Space) -> Score:
         """Measure on all rows that are given."""
-        space = space_of(tables)
-        if isinstance(space, NotMeasured):
-            return space
         train = _one_left_out(space, space.train.raw)
         made = _matched(_one_left_out(space, space.synthetic.raw), train)
         held = _matched(_one_left_out(space, space.holdout.raw), train)
@@ -92,23 +80,14 @@ def _matched(rows: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.
     return found
 
 
-class DcrShare:
+class DcrShare(OnPersons):
     """Share of synthetic rows whose closest real record (DCR) is a training row rather than a holdout row."""
 
     name: ClassVar[str] = "dcr_share"
     title: ClassVar[str] = "Similarity: rows closer to training than to holdout rows (DCR)"
-    dimension: ClassVar[Dimension] = "privacy"
-    higher_is_better: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout"})
-    depth: ClassVar[Depth] = "core"
-    measured_from: ClassVar[Mapping[str, int]] = _ENOUGH
 
-    def measure(self, tables: Tables) -> Score | NotMeasured:
+    def measure_on(self, tables: Tables, space: Space) -> Score:
         """Measure; the train part counts with all equally large samples of it, their mean being exact."""
-        space = space_of(tables)
-        if isinstance(space, NotMeasured):
-            return space
         near = closeness_of(space, tables.seed)
         n, m = len(near.from_train), len(near.from_holdout)
         # Over all samples of m train rows: the chance of a nearer one, and half that of one as near.
@@ -127,23 +106,14 @@ class DcrShare:
         )
 
 
-class NndrShare:
+class NndrShare(OnPersons):
     """Share of synthetic rows that fit a training row more distinctly (NNDR) than a holdout row."""
 
     name: ClassVar[str] = "nndr_share"
     title: ClassVar[str] = "Similarity: rows with the lower distance ratio to training rows (NNDR)"
-    dimension: ClassVar[Dimension] = "privacy"
-    higher_is_better: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout"})
-    depth: ClassVar[Depth] = "core"
-    measured_from: ClassVar[Mapping[str, int]] = _ENOUGH
 
-    def measure(self, tables: Tables) -> Score | NotMeasured:
+    def measure_on(self, tables: Tables, space: Space) -> Score:
         """Measure against one drawn sample of the train part, as large as the holdout."""
-        space = space_of(tables)
-        if isinstance(space, NotMeasured):
-            return space
         near = closeness_of(space, tables.seed)
         n, m = len(near.from_train), len(near.from_holdout)
         to_train, to_holdout = _ratio(near.to_train), _ratio(near.to_holdout)
@@ -199,23 +169,14 @@ def _sizes(space: Space, synthetic: int, train: int, holdout: int) -> dict[str, 
     return known
 
 
-class MembershipInference:
+class MembershipInference(OnPersons):
     """AUROC of telling training from holdout persons by their distance to the nearest synthetic row."""
 
     name: ClassVar[str] = "membership_inference"
     title: ClassVar[str] = "Membership inference by distance (AUROC)"
-    dimension: ClassVar[Dimension] = "privacy"
-    higher_is_better: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    needs: ClassVar[frozenset[str]] = frozenset({"train", "holdout"})
-    depth: ClassVar[Depth] = "core"
-    measured_from: ClassVar[Mapping[str, int]] = _ENOUGH
 
-    def measure(self, tables: Tables) -> Score | NotMeasured:
+    def measure_on(self, tables: Tables, space: Space) -> Score:
         """Measure; details hold the true-positive rate at 1 % false positives."""
-        space = space_of(tables)
-        if isinstance(space, NotMeasured):
-            return space
         near = closeness_of(space, tables.seed)
         # Nearer is more of a member.
         member, other = -near.from_train, -near.from_holdout

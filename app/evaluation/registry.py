@@ -12,8 +12,9 @@ from app.evaluation.fidelity_pairs import ContingencySimilarity, CorrelationSimi
 from app.evaluation.fidelity_study import StudyProtocol
 from app.evaluation.fidelity_subgroups import SubgroupSimilarity
 from app.evaluation.privacy import IdenticalMatchShare, RepeatedRowShare
-from app.evaluation.privacy_attacks import AttributeInference, Linkability, SinglingOut
+from app.evaluation.privacy_attacks import AttributeInference, Linkability
 from app.evaluation.privacy_similarity import DcrShare, MembershipInference, NearMatchShare, NndrShare
+from app.evaluation.privacy_singling_out import SinglingOut
 from app.evaluation.privacy_synthpop import Disco, ReplicatedUniques
 from app.evaluation.utility import CoefficientOverlap, TrainSyntheticTestReal
 

@@ -113,13 +113,14 @@ def _drawn(
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
-        figure = Figure()
+        figure = Figure(facecolor="none")
         # Wider than the default: readers' fonts are not those that the layout was computed with.
         figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
-        FigureCanvasSVG(figure)
+        canvas = FigureCanvasSVG(figure)
         text = drawing(figure, picture)
         sink = io.StringIO()
-        figure.savefig(sink, format="svg", metadata={"Date": None}, facecolor="none")
+        # Not `savefig`, which draws and lays out everything twice.
+        canvas.print_svg(sink, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return _inlined(sink.getvalue(), f"p{place}-", f"{picture['title']}. {text}")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from app.evaluation.base import Metric, NotMeasured, Score, Tables
 from app.evaluation.privacy import wilson
-from app.evaluation.privacy_attacks import AttributeInference, Linkability, SinglingOut
+from app.evaluation.privacy_attacks import AttributeInference, Linkability
 from app.evaluation.privacy_distance import Space, nearest, space_of
 from app.evaluation.privacy_rates import Rate, advantage, in_two_ways, none_in, one_in, rate
 from app.evaluation.privacy_similarity import (
@@ -24,6 +24,7 @@ from app.evaluation.privacy_similarity import (
     auroc,
     strictest,
 )
+from app.evaluation.privacy_singling_out import SinglingOut
 from app.evaluation.privacy_synthpop import Disco, ReplicatedUniques
 from app.rows_needed import least_limit, persons_needed, rows_needed
 from app.schema.parse import parse_schema
