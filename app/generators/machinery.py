@@ -305,6 +305,25 @@ def with_learned_gaps(schema: TableSchema, train: pd.DataFrame) -> TableSchema:
     return replace(schema, fields=tuple(learned(field) for field in schema.fields))
 
 
+def complete(schema: TableSchema, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with its formulas computed, and empty where columns do not apply.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With a column for each field that has no formula, with the dtypes of `app.schema.frames`.
+    """
+    alone = Component(0, (), (), tuple(_in_order(schema)), (), ())
+    columns = {str(name): frame[name].array for name in frame}
+    return alone.completed(columns, len(frame))[list(schema.names)]
+
+
+def empty_where_it_does_not_apply(schema: TableSchema, names: Iterable[str], frame: pd.DataFrame) -> None:
+    """Empty columns of a whole table, in place, in the rows where their `relevant` does not hold."""
+    for name in names:
+        _empty_where_it_does_not_apply(schema[name], frame)
+
+
 def breaks_constraints(field: Field, frame: pd.DataFrame) -> NDArray[np.bool_]:
     """Tell the rows whose value breaks a constraint of its field; uniqueness aside."""
     import numpy as np

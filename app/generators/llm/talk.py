@@ -12,9 +12,9 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from app.errors import (
     AnswerFiltered,
@@ -32,6 +32,10 @@ CHARACTERS_PER_TOKEN = 3.5
 """Of English and JSON, rather too few: an estimate that is used to stop must not be too low."""
 MORE_ROOM = 3
 """An answer that was cut off is asked for once more with so many times the room."""
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Shelf(Protocol):
@@ -174,43 +178,51 @@ class Talk:
     def ask_all(
         self, questions: Sequence[Question], each: Callable[[int], None] = lambda _: None
     ) -> list[Reply]:
-        """Put questions side by side; return the replies in the questions' order.
+        """Put questions side by side; return the replies in the questions' order. See `side_by_side`."""
+        return self.side_by_side(self.ask, questions, each)
+
+    def side_by_side(
+        self,
+        work: Callable[[Item], Result],
+        items: Sequence[Item],
+        each: Callable[[int], None] = lambda _: None,
+    ) -> list[Result]:
+        """Do some work that asks, for several items at once; return the results in the items' order.
 
         Parameters
         ----------
         each : callable
-            Is told how many have been answered, after each.
+            Is told how many are done, after each.
 
         Raises
         ------
         ProviderError
-            The first that came up; questions not yet put are not put any more.
+            The first that came up; what was not begun is not begun any more.
         """
         done = 0
         stopped = threading.Event()
 
-        def one(question: Question) -> Reply:
+        def one(item: Item) -> Result:
             nonlocal done
             if stopped.is_set():
-                return Reply(problem=ProviderError("not asked any more"))
+                raise CancelledError
             try:
-                reply = self.ask(question)
+                result = work(item)
             except BaseException:
                 stopped.set()
                 raise
             with self._lock:
                 done += 1
                 each(done)
-            return reply
+            return result
 
-        if len(questions) <= 1 or self.provider.concurrency == 1:
-            return [one(question) for question in questions]
-        with ThreadPoolExecutor(min(self.provider.concurrency, len(questions))) as pool:
-            futures = [pool.submit(one, question) for question in questions]
-        # An error that stopped the others comes before what they say.
-        for future in futures:
-            error = future.exception()
-            if error is not None:
+        if len(items) <= 1 or self.provider.concurrency == 1:
+            return [one(item) for item in items]
+        with ThreadPoolExecutor(min(self.provider.concurrency, len(items))) as pool:
+            futures = [pool.submit(one, item) for item in items]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        for error in errors:
+            if not isinstance(error, CancelledError):
                 raise error
         return [future.result() for future in futures]
 
