@@ -16,8 +16,8 @@ MAX_DEPTH = 64
 _MAX_DIGITS = 300  # an integer of more digits has no float
 
 
-async def read_json(request: Request, limit: int) -> Any:
-    """Read the body of a request as JSON.
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read the body of a request that says it is JSON; `parse_json` makes a document of it.
 
     Parameters
     ----------
@@ -32,13 +32,9 @@ async def read_json(request: Request, limit: int) -> Any:
         Where the body does not say that it is JSON in UTF-8, or is compressed.
     RequestTooLarge
         Where it is longer than `limit`.
-    MalformedJson
-        Where it is not JSON, with line and column; also for repeated names, NaN and Infinity.
-    InvalidInput
-        Where it is nested too deeply, or a text holds what cannot be stored.
     """
     _check_media_type(request)
-    return parse_json(await _read(request, limit))
+    return await _read(request, limit)
 
 
 def _check_media_type(request: Request) -> None:
@@ -98,7 +94,15 @@ def _constant(text: str) -> float:
 
 
 def parse_json(raw: bytes) -> Any:
-    """Parse what a client sent; raises as `read_json` does."""
+    """Parse what a client sent.
+
+    Raises
+    ------
+    MalformedJson
+        Where it is not JSON, with line and column; also for repeated names, NaN and Infinity.
+    InvalidInput
+        Where it is nested too deeply, or a text holds what cannot be stored.
+    """
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import parse_qs, urlsplit
+
+from pydantic_core import to_json
 
 from app.errors import ServiceUnavailable
 
@@ -24,6 +28,12 @@ _ALIVE_FOR = 10  # s
 _WEEK = (
     7 * 86400
 )  # s; longer than the longest job, for Redis transports redeliver what is not acknowledged by then
+_HEADERS: dict[str, Any] = {
+    "lang": "py", "shadow": None, "eta": None, "expires": None, "group": None, "group_index": None,
+    "retries": 0, "timelimit": [None, None], "parent_id": None, "kwargsrepr": "{}", "origin": "synthward",
+    "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
+}  # fmt: skip
+_REPLY_TO = str(uuid.uuid4())  # nobody reads results; Celery names a queue for them all the same
 _REST = 2.0  # s without a try after the broker did not answer, so that not every caller waits for the timeout
 
 
@@ -47,19 +57,12 @@ class JobQueue(Protocol):
 
 
 class CeleryQueue:
-    """Rings through Celery, by task name, so that the HTTP side imports no worker code.
+    """Rings for Celery workers, by task name, so that the HTTP side imports neither them nor Celery.
 
     A call takes a second or two at most where the broker is away, and none for a moment after that.
     """
 
     def __init__(self, broker_url: str) -> None:
-        self._celery = celery_app(broker_url)
-        self._celery.conf.broker_transport_options = {
-            **self._celery.conf.broker_transport_options,
-            "socket_timeout": 1.0,
-            "socket_connect_timeout": 1.0,
-            "max_retries": 0,
-        }
         self._redis = connect_redis(broker_url)
         self._resting_until = 0.0
         self._lock = threading.Lock()
@@ -73,9 +76,8 @@ class CeleryQueue:
         self._ring(RUN_SHARDS, job_id, "heavy")
 
     def _ring(self, task: str, job_id: str, queue: QueueName) -> None:
-        self._asked(
-            lambda: self._celery.send_task(task, args=[job_id], queue=queue, ignore_result=True, retry=False)
-        )
+        message = task_message(task, job_id, queue)
+        self._asked(lambda: self._redis.lpush(_KEY_PREFIX + queue, message))
 
     def ping(self) -> None:
         """Return where the broker answers; raise ServiceUnavailable where not."""
@@ -101,10 +103,43 @@ class CeleryQueue:
             raise ServiceUnavailable("The broker does not answer; asking again later may work.")
         try:
             return question()
-        except Exception as error:  # kombu and redis have errors of their own, sockets' among them
+        except Exception as error:  # redis has errors of its own, sockets' among them
             with self._lock:
                 self._resting_until = time.monotonic() + _REST
             raise ServiceUnavailable("The broker does not answer; asking again later may work.") from error
+
+
+def task_message(task: str, job_id: str, queue: QueueName) -> bytes:
+    """Write a task of one argument as Celery and kombu do for a Redis list.
+
+    Celery's message protocol, version 2, in the envelope of kombu's virtual transports. Written by hand:
+    Celery takes a third of a millisecond for the same bytes, a tenth of all that a submission costs
+    (docs/decisions/0006-rings-without-celery.md). A test holds it against what Celery writes.
+    """
+    number = str(uuid.uuid4())
+    body = [[job_id], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    message = {
+        "body": base64.b64encode(to_json(body)).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {
+            **_HEADERS,
+            "task": task,
+            "id": number,
+            "root_id": number,
+            "argsrepr": f"['{job_id}']",
+        },
+        "properties": {
+            "correlation_id": number,
+            "reply_to": _REPLY_TO,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid.uuid4()),
+        },
+    }
+    return to_json(message)
 
 
 def celery_app(broker_url: str) -> Celery:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import BaseModel
@@ -13,13 +14,23 @@ from starlette.responses import Response
 
 from app.jobs.answers import bytes_response, chosen_format, file_response
 from app.jobs.downloads import MEDIA_TYPES, Downloads, Format, Wanted, require_rows
-from app.jobs.schemas import ENDED, EVALUATION_EXAMPLES, REQUEST_EXAMPLES, Job, JobPage, Status
+from app.jobs.schemas import (
+    ENDED,
+    EVALUATION_EXAMPLES,
+    REQUEST_EXAMPLES,
+    DryRun,
+    Job,
+    JobPage,
+    Status,
+)
 from app.jobs.service import Accepted, JobService
 from app.jobs.waiting import EndedJobs
-from app.json_body import read_json
+from app.json_body import parse_json, read_body
 from app.keys.access import CurrentPrincipal, CurrentServices
+from app.keys.service import Principal
 from app.openapi import problems
 from app.query import known_query
+from app.services import Services
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)])
 evaluations = APIRouter(prefix="/v1/evaluations", tags=["evaluations"], dependencies=[Depends(known_query)])
@@ -40,6 +51,7 @@ async def _downloads(request: Request) -> Downloads:
 
 Jobs = Annotated[JobService, Depends(_jobs)]
 Files = Annotated[Downloads, Depends(_downloads)]
+Judged = TypeVar("Judged")
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -133,12 +145,8 @@ async def submit(
 
     A 422 names every fault at once. What will not be as it was asked stands in the job's `warnings`.
     """
-    document = await read_json(request, services.settings.max_request_bytes)
-    if dry_run:
-        return _json(await run_in_threadpool(jobs.dry_run, principal.owner, document))
-    accepted = await run_in_threadpool(jobs.submit, principal.owner, document, idempotency_key)
-    del document  # hundreds of callers may wait here, each with a schema
-    return await _answered(request, principal, services, jobs, accepted, prefer)
+    door = Door(jobs.submit, jobs.dry_run, jobs.find)
+    return await _submitted(door, request, principal, services, dry_run, idempotency_key, prefer)
 
 
 @evaluations.post(
@@ -163,28 +171,57 @@ async def submit_evaluation(
 
     Whoever made the table: it is judged by the code that judges the rows of this service's own jobs.
     """
-    document = await read_json(request, services.settings.max_request_bytes)
-    if dry_run:
-        return _json(await run_in_threadpool(jobs.dry_run_evaluation, principal.owner, document))
-    accepted = await run_in_threadpool(jobs.submit_evaluation, principal.owner, document, idempotency_key)
-    del document
-    return await _answered(request, principal, services, jobs, accepted, prefer)
+    door = Door(jobs.submit_evaluation, jobs.dry_run_evaluation, jobs.find)
+    return await _submitted(door, request, principal, services, dry_run, idempotency_key, prefer)
 
 
-async def _answered(
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What a submission goes through: how it is judged and accepted, or judged only, and looked at again."""
+
+    submit: Callable[[str, Any, str | None], Accepted]
+    dry_run: Callable[[str, Any], DryRun]
+    find: Callable[[str, str], Job | None]
+
+
+async def _submitted(
+    door: Door,
     request: Request,
-    principal: CurrentPrincipal,
-    services: CurrentServices,
-    jobs: JobService,
-    accepted: Accepted,
+    principal: Principal,
+    services: Services,
+    dry_run: bool,
+    idempotency_key: str | None,
     prefer: str | None,
 ) -> Response:
+    owner = principal.owner
+    raw = await read_body(request, services.settings.max_request_bytes)
+    if dry_run:
+        return _json(await run_in_threadpool(_parsed, door.dry_run, owner, raw))
+    accepted = await run_in_threadpool(_parsed, door.submit, owner, raw, idempotency_key)
     # Preferences may come in several headers; the parameter `prefer`, which tells of them, has only one.
     preferences = ", ".join(request.headers.getlist("prefer")) if prefer else ""
     seconds = _seconds_to_wait(preferences, services.settings.max_wait)
     if seconds is None:
         return _accepted(accepted, {})
-    return await _waited(request, principal.owner, jobs, accepted, seconds)
+
+    applied = {"Preference-Applied": f"wait={seconds}"}
+    job_id, replayed, at_once = accepted.job.id, accepted.replayed, _accepted(accepted, {**applied})
+    del raw, accepted  # hundreds of callers may wait here
+    await _until_ended(request, job_id, seconds)
+    job = await run_in_threadpool(door.find, owner, job_id)
+    if job is None or (replayed and job.status not in ENDED):  # deleted meanwhile, or the first answer again
+        return at_once
+    if job.status not in ENDED:
+        return _accepted(Accepted(job, replayed=False), applied)
+    if replayed:
+        applied["Idempotent-Replayed"] = "true"
+    return _json(job, 200, {**applied, "Location": job.links.self})
+
+
+def _parsed(judge: Callable[..., Judged], owner: str, raw: bytes, *more: Any) -> Judged:
+    # In the thread that judges: of hundreds that come at once only those whose turn it is take the memory of
+    # a document, ten times that of its bytes.
+    return judge(owner, parse_json(raw), *more)
 
 
 def _seconds_to_wait(prefer: str, at_most: float) -> int | None:
@@ -201,9 +238,7 @@ def _accepted(accepted: Accepted, headers: dict[str, str]) -> Response:
     return _json(accepted.job, 202, headers)
 
 
-async def _waited(
-    request: Request, owner: str, jobs: JobService, accepted: Accepted, seconds: int
-) -> Response:
+async def _until_ended(request: Request, job_id: str, seconds: int) -> None:
     request.scope["synthward.waited"] = True
     waiting: EndedJobs = request.app.state.ended_jobs
 
@@ -211,17 +246,7 @@ async def _waited(
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    headers = {"Preference-Applied": f"wait={seconds}"}
-    await waiting.wait(accepted.job.id, seconds, gone)
-    job = await run_in_threadpool(jobs.find, owner, accepted.job.id)
-    if job is None:  # deleted meanwhile
-        return _accepted(accepted, headers)
-    if job.status not in ENDED:
-        return _accepted(accepted if accepted.replayed else Accepted(job, replayed=False), headers)
-    if accepted.replayed:
-        headers["Idempotent-Replayed"] = "true"
-    headers["Location"] = job.links.self
-    return _json(job, 200, headers)
+    await waiting.wait(job_id, seconds, gone)
 
 
 @router.get(
