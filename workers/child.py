@@ -60,6 +60,10 @@ class Mouth:
             }
         )
 
+    def usage(self, usage: dict[str, Any]) -> None:
+        """Say what a language model was asked and has answered so far, over all attempts."""
+        self.say({"usage": usage})
+
 
 def main() -> None:
     """Take orders until the parent is gone."""

@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app.config import Settings
 from app.errors import OutOfMemory, ServiceUnavailable, SynthwardError, WorkerLost
 from app.generators.base import SHARD_ROWS
-from app.jobs import leases
+from app.jobs import leases, transcript
 from app.jobs.leases import Artifact, Claim, LeaseLost, Progress, ShardClaim
 from app.problem_objects import problem_of
 from app.queue import CeleryQueue
@@ -184,10 +184,10 @@ def _unassessed(held: Claim) -> dict[str, Any]:
 
 
 def tidy(engine: Engine, store: ArtifactStore, job_id: str) -> None:
-    """Delete the files of an ended job that nobody recorded."""
+    """Delete the files of an ended job that nobody recorded; receipts stay with the job."""
     recorded = leases.recorded_keys(engine, job_id)
     for key in store.keys(f"jobs/{job_id}/"):
-        if key not in recorded:
+        if key not in recorded and not key.startswith(transcript.folder(job_id)):
             store.delete_prefix(key)
 
 
@@ -437,6 +437,8 @@ class Attempt:
                 for message in self.child.answers():
                     if "progress" in message:
                         self._note(message["progress"])
+                    elif "usage" in message:
+                        self._note_usage(message["usage"])
                     elif "done" in message:
                         answer: dict[str, Any] = message["done"]
                         return answer
@@ -455,7 +457,14 @@ class Attempt:
             detail=told["detail"],
             eta_seconds=told["eta_seconds"],
             rows_written=told["rows"] or self.progress.rows_written,
+            usage=self.progress.usage,
         )
+
+    def _note_usage(self, told: dict[str, Any]) -> None:
+        """Write what a language model has cost at once: it is spent, whatever becomes of the attempt."""
+        self.progress = dataclasses.replace(self.progress, usage=told)
+        self._renew_at = 0.0
+        self._keep()
 
     def _keep(self) -> None:
         """Renew the lease and look for cancellation when it is time."""
@@ -544,7 +553,8 @@ def _settled(lease: Lease) -> Iterator[None]:
 
 def _fail(lease: Lease, problem: dict[str, Any]) -> None:
     if _written(lease, lambda: lease.failed(problem)):
-        _delete_all_files(lease)
+        # What was asked and answered is paid for, and tells why.
+        _quietly(lambda: tidy(lease.desk.engine, lease.desk.store, lease.work.id))
     _tell(lease, "failed", problem=problem.get("type"), incident=problem.get("incident"))
 
 

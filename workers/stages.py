@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import pickle
 import time
@@ -18,7 +19,12 @@ from app.config import Settings
 from app.errors import ArtifactMissing, InvalidInput, ServiceUnavailable, SynthwardError
 from app.generators import registry
 from app.generators.base import Sampler, learns
+from app.generators.llm.assignment import AsksModels, Assignment
+from app.generators.llm.client import Learned
+from app.generators.llm.talk import Talks
 from app.ids import new_id
+from app.jobs.transcript import Receipts
+from app.providers import providers_of
 from app.schema import frames
 from app.schema.parse import parse_schema
 from app.storage import ArtifactStore, Stored, open_store
@@ -41,6 +47,9 @@ class Voice(Protocol):
     ) -> None:
         """Say how far a stage is."""
 
+    def usage(self, usage: dict[str, Any]) -> None:
+        """Say what a language model was asked and has answered so far."""
+
 
 class Workroom:
     """A child's room: one job after the other."""
@@ -48,11 +57,12 @@ class Workroom:
     def __init__(self, settings: Settings, voice: Voice) -> None:
         self._settings, self._voice = settings, voice
         self._bench: Bench | None = None
+        self._learned: dict[str, Learned] = {}
 
     def carry_out(self, order: dict[str, Any]) -> dict[str, Any]:
         """Begin a job, or go on with the one that was begun; return what the answer says."""
         if order["do"] == "begin":
-            self._bench = Bench(order, self._settings, self._voice)
+            self._bench = Bench(order, self._settings, self._voice, self._learned)
             return {}
         assert self._bench is not None, "the first order of a job is `begin`"
         return self._bench.carry_out(order)
@@ -69,9 +79,14 @@ class Bench:
     ----------
     order : dict
         The first order of a job: `job` (see `leases.Work`), `prefix` of the keys to write under, `scratch`.
+    learned : dict
+        What this process has found out about the providers of language models.
     """
 
-    def __init__(self, order: dict[str, Any], settings: Settings, voice: Voice) -> None:
+    def __init__(
+        self, order: dict[str, Any], settings: Settings, voice: Voice, learned: dict[str, Learned]
+    ) -> None:
+        self._learned = learned
         self._job: dict[str, Any] = order["job"]
         self._prefix: str = order["prefix"]
         self._scratch = Path(order["scratch"])
@@ -116,6 +131,8 @@ class Bench:
         generator_class = registry.load(self._job["generator"])
         options = generator_class.Options.model_validate(self._job["options"])
         generator = generator_class(options)
+        if isinstance(generator, AsksModels):
+            generator = generator.assigned(self._assignment())
         train = self._real_table().train if learns(generator, options) else None
         try:
             self._sampler = generator.fit(
@@ -124,6 +141,16 @@ class Bench:
         except InvalidInput as error:  # a generator points into the schema, a job's owner looks at the job
             raise InvalidInput([fault.under("/schema") for fault in error.faults]) from error
         self._voice.progress("fit", 1.0)
+
+    def _assignment(self) -> Assignment:
+        receipts = Receipts(self._store, self._job["id"], self._patiently)
+        talks = Talks(
+            providers_of(self._settings),
+            receipts,
+            lambda usage: self._voice.usage(dataclasses.asdict(usage)),
+            self._learned,
+        )
+        return Assignment(talks, self._job["rows"], self._job["replicates"])
 
     def _fitting(self, fraction: float, detail: str = "", eta_seconds: float | None = None) -> None:
         self._voice.progress("fit", fraction, detail, eta_seconds)

@@ -19,9 +19,11 @@ from app.errors import Fault, InvalidInput, pointer
 from app.faults import faults_of
 from app.generators import registry
 from app.generators.base import Capabilities, Generator, learns
+from app.generators.llm.assignment import AsksModels, Judged
 from app.generators.registry import UnknownGenerator
 from app.jobs.repository import Reference
 from app.jobs.schemas import MAX_SEED, EvaluationRequest, JobRequest, ReleaseLimits
+from app.providers import providers_of
 from app.rows_needed import least_limit, rows_needed
 from app.schema.check_rows import check_row_count
 from app.schema.parse import parse_schema
@@ -50,6 +52,7 @@ class Order:
     release: ReleaseLimits | None
     labels: dict[str, str]
     warnings: tuple[Fault, ...]
+    judged: Judged | None = None
     kind: Literal["generation", "evaluation"] = "generation"
 
 
@@ -147,6 +150,7 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
             faults += _columns_missing(schema, reference)
         if request is not None:
             faults += evaluation_fields(request.evaluation, schema, reference)
+    judged = _language_model(request, generator, options, schema, reference, inferred, settings, faults)
     if request is not None:
         faults += _release(request, reference)
     if faults or request is None or schema is None or generator is None or options is None:
@@ -164,7 +168,7 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
     return Order(
         generator=generator.name,
         version=generator.version,
-        options=options.model_dump(mode="json"),
+        options=options.model_dump(mode="json") if judged is None else judged.options,
         heavy=generator.capabilities.heavy or request.rows * request.replicates >= settings.heavy_rows,
         schema=schema,
         rows=request.rows,
@@ -174,8 +178,41 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
         evaluation=request.evaluation,
         release=request.release,
         labels=request.labels,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_under_options(() if judged is None else judged.warnings)),
+        judged=judged,
     )
+
+
+def _language_model(
+    request: JobRequest | None,
+    generator: type[Generator] | None,
+    options: BaseModel | None,
+    schema: TableSchema | None,
+    reference: Reference | None,
+    inferred: bool,
+    settings: Settings,
+    faults: list[Fault],
+) -> Judged | None:
+    """Judge what a generator that asks a language model is asked for; None for the others."""
+    if generator is None or not issubclass(generator, AsksModels) or options is None:
+        return None
+    if inferred and reference is not None:
+        faults.append(
+            Fault(
+                "/schema",
+                "A language model is told of the schema, and a real table is not spoken of to others: give a "
+                "schema of your own here.",
+            )
+        )
+    if request is None or schema is None:
+        return None
+    judged = generator.judge(options, schema, request.rows * request.replicates, providers_of(settings))
+    faults += _under_options(judged.faults)
+    return judged
+
+
+def _under_options(faults: Sequence[Fault]) -> list[Fault]:
+    return [fault.under("/generator/options") for fault in faults]
 
 
 def _as_sent(faults: list[Fault], document: dict[str, Any]) -> list[Fault]:

@@ -120,6 +120,7 @@ class Progress:
     detail: str = ""
     eta_seconds: float | None = None
     rows_written: int = 0
+    usage: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +247,7 @@ def renew(engine: Engine, held: Claim, progress: Progress, *, lease: float) -> b
                 detail=progress.detail,
                 eta_seconds=progress.eta_seconds,
                 rows_written=_never_less(JOBS.c.rows_written, progress.rows_written),
+                **({} if progress.usage is None else {"usage": progress.usage}),
             )
             .returning(JOBS.c.cancel_requested)
         ).one_or_none()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from app.jobs.answers import bytes_response, chosen_format, file_response
 from app.jobs.downloads import MEDIA_TYPES, Downloads, Format, Wanted, require_rows
@@ -409,3 +409,38 @@ def report(
     return bytes_response(
         request, content, stored.sha256, "text/html; charset=utf-8", {"Content-Security-Policy": _REPORT_CSP}
     )
+
+@router.get(
+    "/{job_id}/transcript",
+    summary="Read what a language model was asked",
+    operation_id="read_transcript",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Every request and its answer, oldest first; a running job's so far.",
+            "content": {
+                "application/json": {"schema": {"type": "array", "items": {"type": "object"}}},
+                "application/x-ndjson": {"schema": {"type": "string"}},
+            },
+        },
+        **problems(404, 409, 410, 422),
+    },
+)
+def transcript(
+    job_id: str,
+    principal: CurrentPrincipal,
+    jobs: Jobs,
+    format: Annotated[Literal["json", "jsonl"], Query(description="A list, or one object a line.")] = "json",
+) -> Response:
+    """Return what was asked and answered, with the tokens that each answer took."""
+    receipts = jobs.receipts(principal.owner, job_id)
+    if format == "jsonl":
+        return StreamingResponse((data + b"\n" for data in receipts), media_type="application/x-ndjson")
+    return StreamingResponse(_listed(receipts), media_type="application/json")
+
+
+def _listed(receipts: Iterator[bytes]) -> Iterator[bytes]:
+    yield b"["
+    for place, data in enumerate(receipts):
+        yield (b",\n" if place else b"") + data
+    yield b"]"

@@ -221,6 +221,7 @@ class Links(BaseModel):
     cancel: str
     data: str | None = Field(description="Null where the job makes no rows.")
     report: str
+    transcript: str | None = Field(None, description="Null where no language model is asked.")
 
 
 class ProblemError(BaseModel):
@@ -280,6 +281,7 @@ _JOB_EXAMPLE: dict[str, Any] = {
         "cancel": "/v1/jobs/job_1hz3k0c5m7e9q2w4r6t8y1a3sdf/cancel",
         "data": "/v1/jobs/job_1hz3k0c5m7e9q2w4r6t8y1a3sdf/data",
         "report": "/v1/jobs/job_1hz3k0c5m7e9q2w4r6t8y1a3sdf/report",
+        "transcript": None,
     },
 }
 
@@ -328,6 +330,10 @@ class Estimate(BaseModel):
     seconds: float
     rows: int = Field(description="Over all replicates.")
     queue: Literal["quick", "heavy"]
+    requests: int | None = Field(None, description="To a language model; null where none is asked.")
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = Field(None, description="Null also where no price is configured.")
 
 
 class DryRun(BaseModel):

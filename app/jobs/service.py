@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
+import functools
 import hashlib
 import json
 import logging
@@ -22,14 +23,18 @@ from app import ids
 from app.config import Settings
 from app.db import now, reading, transaction
 from app.errors import (
+    ArtifactExpired,
     Fault,
     IdempotencyKeyInProgress,
     IdempotencyKeyReused,
     InvalidInput,
+    JobHasNoTranscript,
     JobNotFound,
     JobStillRunning,
     ServiceUnavailable,
 )
+from app.generators import registry
+from app.generators.registry import UnknownGenerator
 from app.jobs import repository
 from app.jobs.checking import Order, SchemaCache, check
 from app.jobs.judging import check_evaluation, judged_tables
@@ -48,6 +53,7 @@ from app.jobs.schemas import (
     Stage,
     Status,
 )
+from app.jobs.transcript import Receipts
 from app.storage import ArtifactStore
 
 Ring = Callable[[str, Literal["quick", "heavy"]], None]
@@ -167,6 +173,20 @@ class JobService:
         if record is None:
             raise _not_found()
         return record
+
+    def receipts(self, owner: str, job_id: str) -> Iterator[bytes]:
+        """Return what a job has asked a language model, and its answers: a JSON object each, oldest first.
+
+        Raises
+        ------
+        JobNotFound, JobHasNoTranscript, ArtifactExpired
+        """
+        record = self.record(owner, job_id)
+        if not asks_model(record.generator):
+            raise JobHasNoTranscript("The job's generator asks no language model.")
+        if record.expires_at is not None and record.expires_at <= now():
+            raise ArtifactExpired("The job's transcript was kept until `expires_at`, and then deleted.")
+        return Receipts(self._store, job_id).read()
 
     def page(
         self,
@@ -340,7 +360,20 @@ def _estimate(order: Order) -> Estimate:
     seconds = 0.1 + cells / 2e6
     if order.evaluation.enabled:
         seconds += 0.3 + 0.02 * len(order.schema.fields) * order.replicates
-    return Estimate(seconds=round(seconds, 2), rows=order.rows * order.replicates, queue=_queue(order))
+    judged = order.judged
+    asked = (
+        {}
+        if judged is None
+        else {
+            "requests": judged.requests,
+            "prompt_tokens": judged.prompt_tokens,
+            "completion_tokens": judged.completion_tokens,
+            "cost_usd": judged.cost_usd,
+        }
+    )
+    return Estimate.model_validate(
+        {"seconds": round(seconds, 2), "rows": order.rows * order.replicates, "queue": _queue(order)} | asked
+    )
 
 
 def _new_job(owner: str, order: Order) -> NewJob:
@@ -435,9 +468,19 @@ def job_of(record: JobRecord) -> Job:
                 cancel=f"{path}/cancel",
                 data=f"{path}/data" if record.kind == "generation" else None,
                 report=f"{path}/report",
+                transcript=f"{path}/transcript" if asks_model(record.generator) else None,
             ),
         }
     )
+
+
+@functools.cache
+def asks_model(generator: str) -> bool:
+    """Whether a generator asks a language model; no, where it is not installed any more."""
+    try:
+        return registry.load(generator).capabilities.uses_llm
+    except UnknownGenerator:
+        return False
 
 
 _NOT_ASSESSED = {"decision": "not_assessed", "reasons": []}
