@@ -84,7 +84,7 @@ _ACCEPTED_HEADERS = {
 
 _NEXT = {
     name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
-    for name in ("get_job", "cancel_job", "delete_job", "download_rows", "read_report")
+    for name in ("get_job", "cancel_job", "delete_job", "download_rows", "read_report", "read_transcript")
 }
 
 
@@ -409,6 +409,7 @@ def report(
     return bytes_response(
         request, content, stored.sha256, "text/html; charset=utf-8", {"Content-Security-Policy": _REPORT_CSP}
     )
+
 
 @router.get(
     "/{job_id}/transcript",

@@ -152,6 +152,9 @@ def test_a_failed_jobs_problem_is_shown(service: Service, me: Caller) -> None:
 def test_every_link_of_a_job_answers(me: Caller) -> None:
     job = me.finished()
     for name, path in job["links"].items():
+        if name == "transcript":
+            assert path is None, "nothing was asked of a language model"
+            continue
         assert me.request("POST" if name == "cancel" else "GET", path).status_code == 200, name
 
 
