@@ -131,11 +131,15 @@ def _is_scale(field: Field) -> bool:
 
 
 def _groups(field: Field, known: Mapping[str, Known]) -> tuple[int, ...]:
+    """Return the levels that are asked about: not the rare ones, and of many the commonest."""
     assert field.levels is not None
+    places = range(len(field.levels))
     shares = known[field.name].shares if field.name in known else ()
     if len(shares) != len(field.levels):
-        return tuple(range(len(field.levels)))
-    return tuple(place for place, share in enumerate(shares) if share >= LEAST_SHARE or len(shares) == 2)
+        return tuple(places)
+    common = [place for place in places if shares[place] >= LEAST_SHARE or len(shares) == 2]
+    common.sort(key=lambda place: -shares[place])
+    return tuple(sorted(common[:MOST_GROUPS]))
 
 
 def sheet(
