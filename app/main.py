@@ -21,6 +21,7 @@ from app.jobs.service import JobService
 from app.jobs.waiting import EndedJobs
 from app.keys.service import KeyRing
 from app.queue import CeleryQueue, JobQueue
+from app.rehearsal import Rehearsals
 from app.services import Services
 from app.storage import ArtifactStore, open_store
 from app.system.counts import JobCounts
@@ -85,6 +86,7 @@ def create_app(
     app.state.jobs = JobService(services.engine, services.store, settings, services.queue.send)
     app.state.downloads = Downloads(services.engine, services.store, settings)
     app.state.ended_jobs = ended_jobs
+    app.state.rehearsals = Rehearsals()
     app.state.readiness = readiness
     app.state.registry = registry
     routers = [jobs_router, evaluations_router, *_datasets_router(), system_router]

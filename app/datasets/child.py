@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import json
 import logging
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from app import errors
 from app.config import Settings
 from app.errors import Fault, InvalidInput, SynthwardError, UploadTooLarge
+from app.processes import without_secrets
 
 READ_SECONDS = 300.0
 """Most time that reading one upload may take."""
@@ -100,7 +100,7 @@ async def read_in_child(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "app.datasets.reader",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        env=_environment(), start_new_session=True,
+        env=without_secrets(), start_new_session=True,
     )  # fmt: skip
     try:
         async with asyncio.timeout(seconds):
@@ -120,14 +120,6 @@ async def read_in_child(
             "rows or columns."
         )
     return _read_of(json.loads(output), parquet)
-
-
-def _environment() -> dict[str, str]:
-    """Pass on what Python needs and none of our settings: the child has no use for a secret."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNTHWARD_")}
-    root = str(Path(__file__).parents[2])
-    known = kept.get("PYTHONPATH")
-    return kept | {"PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root, "OMP_NUM_THREADS": "1"}
 
 
 def _read_of(answer: dict[str, Any], parquet: Path) -> Read:

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from app.errors import (
 )
 from app.jobs import repository
 from app.jobs.repository import Artifact, JobRecord
+from app.processes import without_secrets
 from app.scratch import Scratch
 from app.storage import ArtifactStore
 
@@ -271,7 +271,7 @@ async def _run_child(work: dict[str, object], parts: list[Path], target: Path) -
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,  # a traceback's message could hold a cell
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=without_secrets(),
     )
     try:
         answer, _ = await child.communicate(json.dumps(order).encode())

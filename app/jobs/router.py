@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from app.jobs.answers import bytes_response, chosen_format, file_response
+from app.jobs.checking import Order
 from app.jobs.downloads import MEDIA_TYPES, Downloads, Format, Wanted, require_rows
 from app.jobs.schemas import (
     ENDED,
@@ -23,13 +24,14 @@ from app.jobs.schemas import (
     JobPage,
     Status,
 )
-from app.jobs.service import Accepted, JobService
+from app.jobs.service import Accepted, JobService, can_be_rehearsed, dry_run_of
 from app.jobs.waiting import EndedJobs
 from app.json_body import parse_json, read_body
 from app.keys.access import CurrentPrincipal, CurrentServices
 from app.keys.service import Principal
 from app.openapi import problems
 from app.query import known_query
+from app.rehearsal import Rehearsals, Rehearsed
 from app.services import Services
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)])
@@ -145,7 +147,7 @@ async def submit(
 
     A 422 names every fault at once. What will not be as it was asked stands in the job's `warnings`.
     """
-    door = Door(jobs.submit, jobs.dry_run, jobs.find)
+    door = Door(jobs.submit, jobs.judge, jobs.find)
     return await _submitted(door, request, principal, services, dry_run, idempotency_key, prefer)
 
 
@@ -171,7 +173,7 @@ async def submit_evaluation(
 
     Whoever made the table: it is judged by the code that judges the rows of this service's own jobs.
     """
-    door = Door(jobs.submit_evaluation, jobs.dry_run_evaluation, jobs.find)
+    door = Door(jobs.submit_evaluation, jobs.judge_evaluation, jobs.find)
     return await _submitted(door, request, principal, services, dry_run, idempotency_key, prefer)
 
 
@@ -180,7 +182,7 @@ class Door:
     """What a submission goes through: how it is judged and accepted, or judged only, and looked at again."""
 
     submit: Callable[[str, Any, str | None], Accepted]
-    dry_run: Callable[[str, Any], DryRun]
+    judge: Callable[[str, Any], Order]
     find: Callable[[str, str], Job | None]
 
 
@@ -196,7 +198,7 @@ async def _submitted(
     owner = principal.owner
     raw = await read_body(request, services.settings.max_request_bytes)
     if dry_run:
-        return _json(await run_in_threadpool(_parsed, door.dry_run, owner, raw))
+        return _json(await _tried(request, await run_in_threadpool(_parsed, door.judge, owner, raw)))
     accepted = await run_in_threadpool(_parsed, door.submit, owner, raw, idempotency_key)
     # Preferences may come in several headers; the parameter `prefer`, which tells of them, has only one.
     preferences = ", ".join(request.headers.getlist("prefer")) if prefer else ""
@@ -216,6 +218,16 @@ async def _submitted(
     if replayed:
         applied["Idempotent-Replayed"] = "true"
     return _json(job, 200, {**applied, "Location": job.links.self})
+
+
+async def _tried(request: Request, order: Order) -> DryRun:
+    rehearsals: Rehearsals = request.app.state.rehearsals
+    if not can_be_rehearsed(order):
+        return dry_run_of(order, Rehearsed())
+    rehearsed = await rehearsals.rehearse(
+        order.generator, order.options, dict(order.schema.document), order.seed, order.rows
+    )
+    return dry_run_of(order, rehearsed)
 
 
 def _parsed(judge: Callable[..., Judged], owner: str, raw: bytes, *more: Any) -> Judged:

@@ -341,5 +341,8 @@ class DryRun(BaseModel):
 
     valid: Literal[True]
     warnings: list[JobWarning]
-    repairs: list[Any] = Field(description="What would be repaired, as asked against achieved.")
+    repairs: list[dict[str, Any]] = Field(
+        description="What cannot be had together, as asked against achieved; found by a fit on trial. Empty "
+        "where the fit needs a real table or a language model: then the job's report says it."
+    )
     estimate: Estimate

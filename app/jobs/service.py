@@ -34,6 +34,7 @@ from app.errors import (
     ServiceUnavailable,
 )
 from app.generators import registry
+from app.generators.base import learns
 from app.generators.registry import UnknownGenerator
 from app.jobs import repository
 from app.jobs.checking import Order, SchemaCache, check
@@ -54,6 +55,7 @@ from app.jobs.schemas import (
     Status,
 )
 from app.jobs.transcript import Receipts
+from app.rehearsal import Rehearsed
 from app.storage import ArtifactStore
 
 Ring = Callable[[str, Literal["quick", "heavy"]], None]
@@ -146,13 +148,13 @@ class JobService:
                         raise
         return Accepted(first, replayed=True)
 
-    def dry_run(self, owner: str, document: Any) -> DryRun:
-        """Judge a request and say what it would take; nothing is stored. Raises as `submit` does."""
-        return _dry_run(self._check(owner, document))
+    def judge(self, owner: str, document: Any) -> Order:
+        """Judge a request; nothing is stored. Raises as `submit` does."""
+        return self._check(owner, document)
 
-    def dry_run_evaluation(self, owner: str, document: Any) -> DryRun:
+    def judge_evaluation(self, owner: str, document: Any) -> Order:
         """Judge a request for an evaluation; nothing is stored. Raises as `submit` does."""
-        return _dry_run(self._check_evaluation(owner, document))
+        return self._check_evaluation(owner, document)
 
     def get(self, owner: str, job_id: str) -> Job:
         """Return a job; JobNotFound where the owner has none of that id."""
@@ -341,12 +343,23 @@ def _deleted(place: str) -> InvalidInput:
     return InvalidInput([Fault(place, "The dataset was deleted a moment ago. Upload it again.")])
 
 
-def _dry_run(order: Order) -> DryRun:
-    return DryRun(valid=True, warnings=_warnings(order), repairs=[], estimate=_estimate(order))
+def can_be_rehearsed(order: Order) -> bool:
+    """Whether a fit can be tried without a job: from declarations alone, by no model that costs money."""
+    if order.kind != "generation":
+        return False
+    generator = registry.load(order.generator)
+    asks = generator.capabilities.uses_llm or order.judged is not None
+    if asks:
+        return False
+    options = generator.Options.model_validate(order.options)
+    return not learns(generator(options), options)
 
 
-def _warnings(order: Order) -> list[JobWarning]:
-    return [JobWarning(pointer=fault.pointer, message=fault.message) for fault in order.warnings]
+def dry_run_of(order: Order, rehearsed: Rehearsed) -> DryRun:
+    """Say what would become of an order."""
+    told = dict.fromkeys((*order.warnings, *rehearsed.warnings))
+    warnings = [JobWarning(pointer=fault.pointer, message=fault.message) for fault in told]
+    return DryRun(valid=True, warnings=warnings, repairs=list(rehearsed.repairs), estimate=_estimate(order))
 
 
 def _queue(order: Order) -> Literal["quick", "heavy"]:

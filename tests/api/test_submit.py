@@ -246,6 +246,26 @@ def test_a_dry_run_judges_estimates_and_stores_nothing(service: Service, me: Cal
     assert pointers(me.post({**BODY, "rows": 0}, "/v1/jobs?dry_run=true")) == ["/rows"]
 
 
+def test_a_dry_run_says_what_fitting_would_say(me: Caller) -> None:
+    fields = [{"name": "x", "type": "number"}, {"name": "y", "type": "string", "categories": ["a", "b"]}]
+    answer = me.post({**BODY, "schema": {"fields": fields}}, "/v1/jobs?dry_run=true").json()
+    assert [warning["pointer"] for warning in answer["warnings"]] == ["/schema/fields/0", "/schema/fields/1"]
+
+
+def test_a_dry_run_finds_a_rule_that_no_row_can_meet(me: Caller) -> None:
+    schema = {**SMALL, "rules": ["age > 200"]}
+    answer = me.post({**BODY, "schema": schema}, "/v1/jobs?dry_run=true")
+    assert answer.status_code == 200
+    (said,) = [warning["message"] for warning in answer.json()["warnings"] if warning["pointer"] == "/schema"]
+    assert said.startswith("The job would fail.") and "age > 200" in said
+
+
+def test_a_dry_run_of_what_learns_from_a_real_table_is_not_tried(me: Caller) -> None:
+    body = {"reference_id": me.dataset(), "generator": {"name": "marginals", "options": {"fit": True}}}
+    answer = me.post({**body, "rows": 5}, "/v1/jobs?dry_run=true")
+    assert (answer.status_code, answer.json()["repairs"]) == (200, [])
+
+
 def test_a_misspelt_dry_run_does_not_queue(service: Service, me: Caller) -> None:
     answer = me.post(BODY, "/v1/jobs?dryrun=true")
     assert pointers(answer) == ["/query/dryrun"]
