@@ -21,6 +21,7 @@ from app.generators import registry
 from app.generators.base import Capabilities, Generator, learns
 from app.generators.llm.assignment import AsksModels, Judged
 from app.generators.registry import UnknownGenerator
+from app.jobs.envelope import columns_of, fields_absent, read_envelope, read_schema
 from app.jobs.repository import Reference
 from app.jobs.schemas import MAX_SEED, EvaluationRequest, JobRequest, ReleaseLimits
 from app.providers import providers_of
@@ -116,17 +117,18 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
         raise InvalidInput([Fault("", "The body must be a JSON object.")])
     faults: list[Fault] = []
     warnings: list[Fault] = []
-    request: JobRequest | None = None
-    try:
-        request = JobRequest.model_validate(document)
-    except ValidationError as error:
-        faults += _as_sent(faults_of(error), document)
+    envelope = read_envelope(JobRequest, document, {"generator": "", "rows": 1})
+    request, sound = envelope.request, envelope.sound
+    faults += _as_sent(envelope.faults, document)
 
     reference = _reference(document, find_reference, faults)
-    schema, inferred = _schema(document, reference, schemas, faults, warnings)
+    inferred = document.get("schema") is None
+    if inferred and not isinstance(document.get("reference_id"), str):
+        faults.append(Fault("/schema", "A schema is required where no `reference_id` is given."))
+    schema = read_schema(document, reference, schemas, faults, warnings)
     generator, options = _generator(document, faults)
-    if request is not None:
-        _limits(request, settings, faults)
+    if sound is not None:
+        _limits(sound, settings, faults)
     if generator is not None and generator.capabilities.needs_reference and not document.get("reference_id"):
         faults.append(
             Fault(
@@ -148,11 +150,11 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
             faults += [fault.under("/schema") for fault in check_row_count(schema, rows)]
         if reference is not None and not inferred:
             faults += _columns_missing(schema, reference)
-        if request is not None:
-            faults += evaluation_fields(request.evaluation, schema, reference)
+        if sound is not None:
+            faults += evaluation_fields(sound.evaluation, schema, reference)
     judged = _language_model(request, generator, options, schema, reference, inferred, settings, faults)
-    if request is not None:
-        faults += _release(request, reference)
+    if sound is not None:
+        faults += _release(sound, reference)
     if faults or request is None or schema is None or generator is None or options is None:
         raise InvalidInput(_once(faults))
 
@@ -249,37 +251,6 @@ def _reference(
     return reference
 
 
-def columns_of(reference: Reference) -> list[str]:
-    """Return the names of a stored table's columns, in order."""
-    return [str(field["name"]) for field in reference.schema_document.get("fields", ())]
-
-
-def _schema(
-    document: dict[str, Any],
-    reference: Reference | None,
-    schemas: SchemaCache,
-    faults: list[Fault],
-    warnings: list[Fault],
-) -> tuple[TableSchema | None, bool]:
-    """Return the schema, where it can be read, and whether it is the reference's inferred one."""
-    given = document.get("schema")
-    if given is None:
-        if reference is not None:
-            return schemas.parse(reference.schema_document)[0], True
-        if not isinstance(document.get("reference_id"), str):
-            faults.append(Fault("/schema", "A schema is required where no `reference_id` is given."))
-        return None, False
-    if not isinstance(given, dict):
-        return None, False  # told by the envelope
-    try:
-        schema, heeded = schemas.parse(given)
-    except InvalidInput as error:
-        faults += [fault.under("/schema") for fault in error.faults]
-        return None, False
-    warnings += [fault.under("/schema") for fault in heeded]
-    return schema, False
-
-
 def _generator(
     document: dict[str, Any], faults: list[Fault]
 ) -> tuple[type[Generator] | None, BaseModel | None]:
@@ -314,22 +285,14 @@ def _limits(request: JobRequest, settings: Settings, faults: list[Fault]) -> Non
 
 
 def _columns_missing(schema: TableSchema, reference: Reference) -> list[Fault]:
-    columns = columns_of(reference)
-    known = set(columns)
-    faults = []
-    for position, field in enumerate(schema.fields):
-        if field.name in known or field.formula is not None:
-            continue
-        close = difflib.get_close_matches(field.name, columns, 1)
-        hint = f" Its closest column is '{close[0]}'." if close else ""
-        faults.append(
-            Fault(
-                pointer("schema", "fields", position, "name"),
-                f"The reference has no column of this name.{hint} Rename the field, leave it out, or drop "
-                f"the reference.",
-            )
+    return [
+        Fault(
+            pointer("schema", "fields", position, "name"),
+            f"The reference has no column of this name.{hint} Rename the field, leave it out, or drop "
+            f"the reference.",
         )
-    return faults
+        for position, hint in fields_absent(schema, reference)
+    ]
 
 
 def evaluation_fields(

@@ -3,19 +3,16 @@ make one."""
 
 from __future__ import annotations
 
-import difflib
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from app.config import Settings
 from app.errors import Fault, InvalidInput, pointer
-from app.faults import faults_of
-from app.jobs.checking import FindReference, Order, SchemaCache, columns_of, evaluation_fields
+from app.jobs.checking import FindReference, Order, SchemaCache, evaluation_fields
+from app.jobs.envelope import fields_absent, read_envelope, read_schema
 from app.jobs.repository import Reference
-from app.jobs.schemas import MAX_SEED, EvaluationJobRequest, EvaluationRequest
+from app.jobs.schemas import MAX_SEED, EvaluationJobRequest
 from app.schema.table import TableSchema
 
 UPLOADED = "uploaded"
@@ -49,19 +46,16 @@ def check_evaluation(
         raise InvalidInput([Fault("", "The body must be a JSON object.")])
     faults: list[Fault] = []
     warnings: list[Fault] = []
-    request: EvaluationJobRequest | None = None
-    try:
-        request = EvaluationJobRequest.model_validate(document)
-    except ValidationError as error:
-        faults += faults_of(error)
-    evaluation = _evaluation(document.get("evaluation", {}))
+    envelope = read_envelope(EvaluationJobRequest, document, {"synthetic_id": "", "reference_id": ""})
+    request, sound = envelope.request, envelope.sound
+    faults += envelope.faults
     tables = _tables(document, find_dataset, faults)
-    schema = _schema(document, tables.get("reference_id"), schemas, faults, warnings)
+    schema = read_schema(document, tables.get("reference_id"), schemas, faults, warnings)
     if schema is not None:
         faults += _absent(schema, tables, given=document.get("schema") is not None)
-        if evaluation is not None:
-            faults += evaluation_fields(evaluation, schema, tables.get("reference_id"))
-    if evaluation is not None and not evaluation.enabled:
+        if sound is not None:
+            faults += evaluation_fields(sound.evaluation, schema, tables.get("reference_id"))
+    if sound is not None and not sound.evaluation.enabled:
         faults.append(Fault("/evaluation/enabled", "To evaluate is all that this job does: leave it out."))
     if faults or request is None or schema is None:
         raise InvalidInput(list(dict.fromkeys(faults)))
@@ -100,14 +94,6 @@ def judged_tables(order: Order) -> dict[str, str]:
     return {name: dataset_id for name, dataset_id in order.options.items() if dataset_id is not None}
 
 
-def _evaluation(document: Any) -> EvaluationRequest | None:
-    # Read by itself, so that its columns are judged whatever else is wrong with the request.
-    try:
-        return EvaluationRequest.model_validate(document)
-    except ValidationError:
-        return None  # told by the envelope
-
-
 def _tables(
     document: Mapping[str, Any], find_dataset: FindReference, faults: list[Fault]
 ) -> dict[str, Reference]:
@@ -128,41 +114,14 @@ def _tables(
     return found
 
 
-def _schema(
-    document: Mapping[str, Any],
-    reference: Reference | None,
-    schemas: SchemaCache,
-    faults: list[Fault],
-    warnings: list[Fault],
-) -> TableSchema | None:
-    given = document.get("schema")
-    if given is None:
-        return None if reference is None else schemas.parse(reference.schema_document)[0]
-    if not isinstance(given, dict):
-        return None  # told by the envelope
-    try:
-        schema, heeded = schemas.parse(given)
-    except InvalidInput as error:
-        faults += [fault.under("/schema") for fault in error.faults]
-        return None
-    warnings += [fault.under("/schema") for fault in heeded]
-    return schema
-
-
 def _absent(schema: TableSchema, tables: Mapping[str, Reference], *, given: bool) -> list[Fault]:
     """Return a fault for each field that a table does not have."""
-    faults = []
-    for name, table in tables.items():
-        columns = columns_of(table)
-        known = set(columns)
-        for position, field in enumerate(schema.fields):
-            if field.name in known or field.formula is not None:
-                continue
-            close = difflib.get_close_matches(field.name, columns, 1)
-            hint = f" Its closest column is '{close[0]}'." if close else ""
-            place = pointer("schema", "fields", position, "name") if given else f"/{name}"
-            way_out = (
-                "Rename the field, or leave it out." if given else "Rename it, or give a `schema` without it."
-            )
-            faults.append(Fault(place, f"The {_ROLES[name]} has no column '{field.name}'.{hint} {way_out}"))
-    return faults
+    way_out = "Rename the field, or leave it out." if given else "Rename it, or give a `schema` without it."
+    return [
+        Fault(
+            pointer("schema", "fields", position, "name") if given else f"/{name}",
+            f"The {_ROLES[name]} has no column '{schema.fields[position].name}'.{hint} {way_out}",
+        )
+        for name, table in tables.items()
+        for position, hint in fields_absent(schema, table)
+    ]

@@ -93,6 +93,21 @@ def test_one_answer_names_every_fault_and_nothing_is_queued(service: Service, me
     assert count(service, me.owner) == 0
 
 
+def test_what_is_wrong_in_one_property_does_not_hide_what_is_wrong_in_another(me: Caller) -> None:
+    body = {
+        **BODY,
+        "rows": 10**12,
+        "seed": -1,
+        "labels": {"a:b": "c"},
+        "evaluation": {"target": "nothing", "holdout": 5, "sensitive": ["sexx"]},
+        "release": {"max_identical_match_share": 7, "max_singling_out_advantage": 0.1},
+    }
+    assert set(pointers(me.post(body))) >= {
+        "/rows", "/seed", "/evaluation/target", "/evaluation/holdout", "/evaluation/sensitive/0",
+        "/release/max_identical_match_share", "/release/max_singling_out_advantage",
+    }  # fmt: skip
+
+
 def test_to_fit_without_a_real_table_is_refused(me: Caller) -> None:
     generator = {"name": "marginals", "options": {"fit": True}}
     answer = me.post({**BODY, "generator": generator})
