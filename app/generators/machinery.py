@@ -104,6 +104,16 @@ class Component:
     rules: tuple[Expression, ...]
     codes: tuple[tuple[str, float], ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        drawn = [name for part in self.parts for name in part.names]
+        return (
+            *drawn,
+            *(name for item in self.numbered for name in item.names),
+            *(f.name for f in self.steps),
+        )
+
     def rows(self, shard: int, n_rows: int, seed: SeedSequence) -> pd.DataFrame:
         """Return the first `n_rows` candidates of a shard that break nothing.
 
@@ -188,12 +198,23 @@ class Component:
         return good
 
 
+class RowSource(Protocol):
+    """Draws whole rows of some columns, whatever is between them kept: a `Component` is one."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+
+    def rows(self, shard: int, n_rows: int, seed: SeedSequence) -> pd.DataFrame:
+        """Return the first `n_rows` rows of a shard."""
+
+
 @dataclass(frozen=True)
 class TableSampler:
-    """The Sampler that every generator returns. Built by `assemble`."""
+    """The Sampler that every generator returns. Built by `assemble` or `assemble_around`."""
 
     schema: TableSchema
-    components: tuple[Component, ...]
+    components: tuple[RowSource, ...]
     numbered: tuple[Numbered, ...]
 
     def sample_shard(self, index: int, n_rows: int, *, seed: SeedSequence) -> pd.DataFrame:
@@ -271,6 +292,32 @@ def assemble(schema: TableSchema, parts: Iterable[Part], warn: Callable[[str, st
         )
     settled = tuple(balance(schema, component, warn) for component in components)
     return TableSampler(schema, settled, tuple(item for item in numbered if item not in inner))
+
+
+def assemble_around(schema: TableSchema, drawn: RowSource, warn: Callable[[str, str], None]) -> TableSampler:
+    """Join rows that are drawn whole, formulas and rules kept, with what no generator learns.
+
+    Parameters
+    ----------
+    drawn : RowSource
+        Draws every field but those of `app.generators.fresh`; no rule, formula or `relevant` of its
+        columns reads one of these.
+    """
+    _warn_of_unused_statistics(schema, warn, computed=False)
+    numbered = numbered_columns(schema)
+    plain = [
+        Component(1 + place, (texts(schema, item),), (), (item,) if item.relevant else (), (), ())
+        for place, item in enumerate(schema.fields)
+        if is_fresh(schema, item) and not is_numbered(schema, item) and item.name not in drawn.names
+    ]
+    return TableSampler(schema, (drawn, *plain), numbered)
+
+
+def reads_fresh(schema: TableSchema) -> bool:
+    """Whether a rule, a formula or a `relevant` reads an id or a free text, or decides when one applies."""
+    fresh = {item.name for item in schema.fields if is_fresh(schema, item)}
+    bound = any(item.name in fresh and (item.relevant or _is_bounded(item)) for item in schema.fields)
+    return bool(_names_read(schema) & fresh) or bound
 
 
 def where_it_applies(field: Field, frame: pd.DataFrame) -> pd.Series[Any]:
@@ -521,10 +568,12 @@ def _in_order(schema: TableSchema) -> list[Field]:
     return ordered
 
 
-def _warn_of_unused_statistics(schema: TableSchema, warn: Callable[[str, str], None]) -> None:
+def _warn_of_unused_statistics(
+    schema: TableSchema, warn: Callable[[str, str], None], *, computed: bool = True
+) -> None:
     for place, field in enumerate(schema.fields):
         beyond_missing = replace(field.statistics, missing=None).declared
-        if field.formula is not None and field.statistics.declared:
+        if computed and field.formula is not None and field.statistics.declared:
             warn(
                 pointer("fields", place, "statistics"),
                 f"`{field.name}` is computed by its formula: its declared statistics are not aimed at.",

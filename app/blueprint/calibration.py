@@ -1,0 +1,509 @@
+"""Moves effects, correlations and orders until simulated rows show what is stated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from app.blueprint.cells import level_scores
+from app.blueprint.model_parameters import Parameters
+from app.blueprint.ordering import (
+    EQUAL,
+    GREATER,
+    LESS,
+    Ordered,
+    cut_distribution,
+    grid_of,
+    orders_in,
+    share_below,
+)  # fmt: skip
+from app.blueprint.rows import Floats, Rows
+from app.blueprint.sample import Order, Program
+from app.blueprint.simulation import simulate
+from app.blueprint.statements import Statement, measure
+from app.blueprint.structure import even_levels, single_levels
+
+ROWS = 32_768
+ENOUGH = 0.2
+"""Gap, in tolerances, at which nothing is moved any more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """Statements that say how a latent column depends on levels of some fields of one block."""
+
+    latent: str
+    fields: tuple[str, ...]
+    means: tuple[tuple[int, Statement], ...] = ()
+    line: Statement | None = None
+    spread: Statement | None = None
+
+
+@dataclass(eq=False)
+class Calibration:
+    """The state of a calibration."""
+
+    parameters: Parameters
+    signs: Mapping[str, int]
+    factors: list[Factor] = field(default_factory=list)
+    pairs: list[tuple[Statement, int, int]] = field(default_factory=list)
+    ordered: list[Ordered] = field(default_factory=list)
+    targets: dict[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Sort the statements into what can be moved for them."""
+        self._find_orders()
+        self._find_factors()
+        self._find_pairs()
+        self.parameters.correlate()
+        self._place_orders(None)
+
+    def program(self) -> Program:
+        """Return the program as it stands."""
+        return self.parameters.program()
+
+    def simulated(self) -> Rows:
+        """Simulate it."""
+        wide = len(self.parameters.structure.marginals) > 100
+        return simulate(self.program(), self.parameters.structure, ROWS // 4 if wide else ROWS)
+
+    def move(self, rows: Rows) -> bool:
+        """Move everything towards what is stated; say whether anything was far off."""
+        far = self._move_orders(rows)
+        far = self._move_factors(rows) or far
+        return self._move_pairs(rows) or far
+
+    # Effects -------------------------------------------------------------------------------------
+
+    def _find_factors(self) -> None:
+        structure, schema = self.parameters.structure, self.parameters.structure.schema
+        latents = set(structure.latents)
+        found: dict[tuple[str, tuple[str, ...]], Factor] = {}
+        for statement in structure.statements:
+            if len(statement.fields) == 1 and statement.kind in ("mean", "quantile"):
+                name = statement.fields[0]
+                codes = single_levels(schema, statement.given) if statement.given else None
+                fields = tuple(condition.field for condition in statement.given)
+                if name not in latents or codes is None or not self._one_block(fields):
+                    continue
+                if statement.kind == "quantile" and statement.p != 0.5:
+                    continue
+                order = sorted(range(len(fields)), key=lambda k: fields[k])
+                fields = tuple(fields[k] for k in order)
+                if self._keyed_on(name, fields):
+                    continue
+                place = 0
+                for k in order:
+                    place = place * len(schema[statement.given[k].field].levels or ()) + codes[k]
+                factor = found.setdefault((name, fields), Factor(name, fields))
+                if statement.kind == "quantile" and any(p == place for p, _ in factor.means):
+                    continue
+                found[name, fields] = replace(factor, means=(*factor.means, (place, statement)))
+            elif len(statement.fields) == 2 and not statement.given:
+                name, by = statement.fields
+                if name not in latents:
+                    name, by = by, name
+                if name not in latents or by not in structure.home or self._keyed_on(name, (by,)):
+                    continue
+                factor = found.setdefault((name, (by,)), Factor(name, (by,)))
+                if statement.kind in ("spearman", "pearson", "odds_ratio"):
+                    found[name, (by,)] = replace(factor, line=statement)
+                else:
+                    found[name, (by,)] = replace(factor, spread=statement)
+        self.factors = list(found.values())
+        for factor in self.factors:
+            self._start(factor)
+
+    def _keyed_on(self, name: str, fields: tuple[str, ...]) -> bool:
+        if name in self.parameters.orders:
+            return False
+        return set(fields) <= set(self.parameters.structure.keys.get(name, ()))
+
+    def _one_block(self, fields: tuple[str, ...]) -> bool:
+        home = self.parameters.structure.home
+        return all(name in home for name in fields) and len({home[name] for name in fields}) == 1
+
+    def _start(self, factor: Factor) -> None:
+        structure, schema = self.parameters.structure, self.parameters.structure.schema
+        sizes = np.zeros(len(even_levels(schema, factor.fields)))
+        marginal = structure.marginals[factor.latent]
+        if factor.means:
+            for place, statement in factor.means:
+                sizes[place] = np.clip((statement.asked - marginal.mean) / max(marginal.sd, 1e-12), -3, 3)
+        else:
+            stated = factor.line or factor.spread
+            assert stated is not None
+            scores = self._scores(factor.fields[0])
+            strength = stated.asked
+            if stated.kind == "odds_ratio":
+                strength = math.tanh(math.log(max(strength, 1e-6)) / 4)
+            strength *= self.signs.get(stated.pointer, 1)
+            strength = float(np.clip(strength, -0.95, 0.95))
+            sizes = strength / math.sqrt(1 - strength**2) * scores
+        self.parameters.effects[factor.latent, factor.fields] = sizes
+
+    def _scores(self, name: str) -> Floats:
+        structure = self.parameters.structure
+        block = self.parameters.blocks[structure.home[name]]
+        codes = block.codes(name).astype(np.int64)
+        rows = Rows(structure.schema, {}, {name: codes}, {}, block.weights)
+        scores = level_scores(rows, name)
+        found = np.zeros(len(structure.schema[name].levels or ()))
+        found[codes[codes >= 0]] = scores[codes >= 0]
+        return found
+
+    def _move_factors(self, rows: Rows) -> bool:
+        far = False
+        for factor in self.factors:
+            key = (factor.latent, factor.fields)
+            sizes = self.parameters.effects[key].copy()
+            sd = max(self.parameters.structure.marginals[factor.latent].sd, 1e-12)
+            if factor.means:
+                for place, statement in factor.means:
+                    found = measure(statement, rows)
+                    if math.isnan(found.achieved):
+                        continue
+                    far = far or abs(found.gap) > ENOUGH
+                    sizes[place] += np.clip((statement.asked - found.achieved) / sd, -1, 1)
+            else:
+                stated = factor.line or factor.spread
+                assert stated is not None
+                found = measure(stated, rows)
+                if math.isnan(found.achieved):
+                    continue
+                far = far or abs(found.gap) > ENOUGH
+                if stated.kind in ("spearman", "pearson"):
+                    sizes += (_stretched(stated.asked) - _stretched(found.achieved)) * self._scores(
+                        factor.fields[0]
+                    )
+                elif stated.kind == "odds_ratio":
+                    sizes += (
+                        0.3
+                        * math.log(stated.asked / max(found.achieved, 1e-6))
+                        * self._scores(factor.fields[0])
+                    )
+                else:
+                    ratio = _stretched(stated.asked) / max(_stretched(found.achieved), 1e-3)
+                    sizes *= np.clip(ratio, 0.4, 2.5)
+            self.parameters.effects[key] = np.clip(sizes, -6, 6)
+        return far
+
+    # Correlations --------------------------------------------------------------------------------
+
+    def _find_pairs(self) -> None:
+        structure, schema = self.parameters.structure, self.parameters.structure.schema
+        place = {name: number for number, name in enumerate(structure.latents)}
+        solved = {item.item.name: item.target.name for item in structure.solved}
+
+        def latent(name: str) -> int | None:
+            return place.get(solved.get(name, name))
+
+        within: dict[str, int] = {}
+        for statement in structure.statements:
+            if (
+                len(statement.fields) == 2
+                and statement.given
+                and single_levels(schema, statement.given) is not None
+            ):
+                fields = {c.field for c in statement.given}
+                if len(fields) == 1 and (name := next(iter(fields))) in structure.home:
+                    within[name] = within.get(name, 0) + 1
+        if within:
+            self.parameters.stratum = max(sorted(within), key=lambda name: within[name])
+        strata = len(schema[self.parameters.stratum].levels or ()) if self.parameters.stratum else 1
+        wanted: dict[tuple[int, int], Floats] = {}
+        ranked = sorted(structure.statements, key=lambda s: bool(s.given))
+        for statement in ranked:
+            ends = self._ends(statement, latent)
+            if ends is None:
+                continue
+            i, j = ends
+            key = (min(ends), max(ends))
+            if statement.given and len(statement.fields) == 2:
+                codes = single_levels(schema, statement.given)
+                if codes is None or tuple(c.field for c in statement.given) != (self.parameters.stratum,):
+                    continue
+                row = wanted.setdefault(key, np.zeros(strata))
+                row[codes[0]] = self._strength(statement)
+            elif key not in wanted:
+                wanted[key] = np.full(strata, self._strength(statement))
+            else:
+                continue
+            self.pairs.append((statement, i, j))
+        keys = list(wanted)
+        self.parameters.pairs = np.array(keys, np.int64).reshape(-1, 2)
+        self.parameters.wanted = np.array([wanted[key] for key in keys]).reshape(len(keys), strata).T.copy()
+        self.parameters.weights = np.ones(len(keys))
+        self._pair_place = {key: number for number, key in enumerate(keys)}
+
+    def _ends(self, statement: Statement, latent: object) -> tuple[int, int] | None:
+        find = latent  # a function from a name to a latent's place
+        if len(statement.fields) == 2:
+            names = statement.fields
+        elif statement.kind == "mean" and len(statement.given) == 1 and statement.given[0].values is None:
+            names = (statement.fields[0], statement.given[0].field)
+        else:
+            return None
+        ends = [find(name) for name in names]  # type: ignore[operator]
+        if None in ends or ends[0] == ends[1]:
+            return None
+        return ends[0], ends[1]
+
+    def _strength(self, statement: Statement) -> float:
+        value = statement.asked
+        if len(statement.fields) == 1:
+            name = statement.fields[0]
+            marginal = self.parameters.structure.marginals.get(name)
+            if marginal is None:
+                return 0.0
+            slope = self._range_slope(statement)
+            return (
+                float(np.clip((value - marginal.mean) / max(marginal.sd, 1e-12) / slope, -0.9, 0.9))
+                if slope
+                else 0.0
+            )
+        if statement.kind == "odds_ratio":
+            value = math.tanh(math.log(max(value, 1e-6)) / 4)
+        elif statement.kind in ("cramers_v", "correlation_ratio"):
+            value *= self.signs.get(statement.pointer, 1)
+        return float(np.clip(value, -0.97, 0.97))
+
+    def _range_slope(self, statement: Statement) -> float:
+        """Return the mean latent value within a range."""
+        from scipy.special import ndtri
+
+        condition = statement.given[0]
+        structure = self.parameters.structure
+        marginal = structure.marginals.get(condition.field)
+        if marginal is None:
+            return 0.0
+        item = structure.schema[condition.field]
+        values = marginal._ticks((np.arange(2048) + 0.5) / 2048) / marginal.per_unit
+        if item.levels is not None:
+            return 0.0
+        inside = np.ones(len(values), np.bool_)
+        if condition.minimum is not None:
+            inside &= values >= item.to_number(condition.minimum)
+        if condition.maximum is not None:
+            inside &= values <= item.to_number(condition.maximum)
+        if not inside.any() or inside.all():
+            return 0.0
+        slope = float(ndtri((np.arange(2048) + 0.5) / 2048)[inside].mean())
+        return slope if abs(slope) > 0.1 else 0.0
+
+    def _move_pairs(self, rows: Rows) -> bool:
+        if not self.pairs:
+            return False
+        parameters = self.parameters
+        schema = parameters.structure.schema
+        reached = parameters.correlations()
+        far = False
+        for statement, i, j in self.pairs:
+            found = measure(statement, rows)
+            if math.isnan(found.achieved):
+                continue
+            far = far or abs(found.gap) > ENOUGH
+            at = self._pair_place[min(i, j), max(i, j)]
+            if len(statement.fields) == 1:
+                slope = self._range_slope(statement)
+                sd = parameters.structure.marginals[statement.fields[0]].sd
+                step = (
+                    np.clip((statement.asked - found.achieved) / max(sd, 1e-12) / slope, -0.3, 0.3)
+                    if slope
+                    else 0.0
+                )
+            elif statement.kind == "odds_ratio":
+                step = 0.25 * math.log(max(statement.asked, 1e-6) / max(found.achieved, 1e-6))
+            else:
+                step = _stretched(statement.asked) - _stretched(found.achieved)
+                if statement.kind in ("cramers_v", "correlation_ratio"):
+                    step *= self.signs.get(statement.pointer, 1)
+            strata = range(len(reached))
+            if statement.given and len(statement.fields) == 2:
+                codes = single_levels(schema, statement.given)
+                assert codes is not None
+                strata = range(codes[0], codes[0] + 1)
+            for stratum in strata:
+                # From where the matrix is, not from what was wanted of it: what cannot be does not wind up.
+                here = _stretched(float(np.clip(reached[stratum, at], -0.999, 0.999)))
+                parameters.wanted[stratum, at] = _squeezed(here + step)
+        parameters.correlate()
+        return far
+
+    # Orders --------------------------------------------------------------------------------------
+
+    def _find_orders(self) -> None:
+        parameters = self.parameters
+        structure = parameters.structure
+        numbers = {
+            name: structure.marginals[name]
+            for name in structure.latents
+            if structure.item(name).levels is None
+        }
+        done: set[str] = set()
+        used: set[str] = set()
+        for pair in orders_in(structure.schema, parameters.rules, numbers, parameters.blocks):
+            name = self._cut_one(pair, done, used)
+            if name is None:
+                continue
+            done.add(name)
+            used |= {pair.first, pair.second}
+            self.ordered.append(pair if name == pair.first else _turned(pair))
+            parameters.orders[name] = self._order(self.ordered[-1], None)
+            absorbed = {rule.text for rule in pair.rules}
+            parameters.rules = tuple(rule for rule in parameters.rules if rule.text not in absorbed)
+
+    def _cut_one(self, pair: Ordered, done: set[str], used: set[str]) -> str | None:
+        """Choose the column to cut: one that is not cut yet, without a key if possible."""
+        keys = self.parameters.structure.keys
+        numbers = self.parameters.structure.marginals
+        sides = [(pair.first, pair.second), (pair.second, pair.first)]
+        fit = []
+        for name, other in sides:
+            if name in done or self._reaches(other, name):
+                continue
+            equal = not pair.allowed[:, LESS].any() or (pair.allowed.sum(axis=1) == 1).any()
+            if equal and numbers[name].per_unit < numbers[other].per_unit:
+                continue
+            fit.append((name in keys, numbers[name].per_unit < numbers[other].per_unit, name))
+        return min(fit)[2] if fit else None
+
+    def _reaches(self, name: str, goal: str) -> bool:
+        orders = self.parameters.orders
+        while name in orders:
+            name = orders[name].other
+            if name == goal:
+                return True
+        return False
+
+    def _place_orders(self, rows: Rows | None) -> None:
+        for pair in self.ordered:
+            self.parameters.orders[pair.first] = self._order(pair, rows)
+
+    def _order(self, pair: Ordered, rows: Rows | None) -> Order:
+        """Find the distribution to cut, from what the other column is in simulated rows (or by itself)."""
+        structure, parameters = self.parameters.structure, self.parameters
+        mine, other = structure.marginals[pair.first], structure.marginals[pair.second]
+        grid = grid_of([mine])
+        upper = bool(pair.allowed[:, LESS].any()) or not pair.allowed[:, GREATER].any()
+        strict = not pair.allowed[:, EQUAL].any()
+        single = pair.allowed.sum(axis=1) == 1
+        equal = single & pair.allowed[:, EQUAL]
+        free = pair.allowed[:, LESS] & pair.allowed[:, GREATER]
+        place = pair.block
+        shares = np.ones(1) if place is None else parameters.blocks[place].weights
+        wanted = self.targets.get(pair.first)
+        if wanted is None:
+            wanted = self.targets[pair.first] = share_below(mine, grid)
+        scale = mine.per_unit / other.per_unit
+        cut, equal_share = self._others(pair, grid, scale, rows, equal, free, shares, upper, strict)
+        if equal_share is not None:
+            p, below = equal_share
+            wanted = np.clip((wanted - p * below) / max(1 - p, 1e-9), 0, 1)
+            wanted = np.maximum.accumulate(wanted)
+            if wanted[-1] > 0:
+                wanted = wanted / wanted[-1]
+        if upper:
+            share = cut_distribution(wanted, cut)
+        else:
+            share = 1 - cut_distribution(1 - wanted[::-1], cut[::-1])[::-1]
+        share = np.maximum.accumulate(np.clip(share, 0, 1))
+        share[0], share[-1] = 0.0, 1.0
+        ramp = np.arange(len(share)) * 1e-12
+        return Order(
+            pair.first, pair.second, upper, strict, grid, share + ramp,
+            None if place is None or not equal.any() else (place, equal),
+            None if place is None or not free.any() else (place, free),
+        )  # fmt: skip
+
+    def _others(
+        self, pair: Ordered, grid: np.ndarray, scale: float, rows: Rows | None, equal: np.ndarray,
+        free: np.ndarray, shares: Floats, upper: bool, strict: bool,
+    ) -> tuple[Floats, tuple[float, Floats] | None]:  # fmt: skip
+        """Return the other's share in each bin where it cuts; where it is copied, how often."""
+        structure = self.parameters.structure
+        bins = len(grid) - 1
+        if rows is None:
+            other = structure.marginals[pair.second]
+            edges = np.floor(grid / scale).astype(np.int64)
+            below = share_below(other, edges)
+            below[0], below[-1] = 0.0, 1.0
+            p = float(shares @ equal)
+            mass = np.diff(below)
+            unbound = float(shares @ free)
+            mass = mass * (1 - unbound)
+            mass[-1 if upper else 0] += unbound
+            return mass, (p, below) if p > 0 else None
+        values = rows.numbers[pair.second]
+        here = ~np.isnan(values)
+        weights = rows.weights * rows.present(pair.first)
+        copied, loose = self._row_masks(pair, rows, equal, free)
+        ticks = np.round(np.where(here, values, 0.0) * structure.marginals[pair.first].per_unit)
+        if strict:
+            ticks = ticks - 1 if upper else ticks + 1
+        bin_of = np.clip(np.searchsorted(grid, ticks, side="right") - 1, 0, bins - 1)
+        end = bins - 1 if upper else 0
+        bin_of = np.where(here & ~loose, bin_of, end)
+        cutting = weights * ~copied
+        mass = np.bincount(bin_of, cutting, bins) / max(float(cutting.sum()), 1e-12)
+        p = float((weights * copied * here).sum() / max(weights.sum(), 1e-12))
+        if p <= 0:
+            return mass, None
+        copies = np.bincount(bin_of, weights * copied * here, bins)
+        below = np.concatenate([[0.0], np.cumsum(copies / copies.sum())])
+        return mass, (p, below)
+
+    def _row_masks(
+        self, pair: Ordered, rows: Rows, equal: np.ndarray, free: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tell in which rows the two are equal, and in which they have no order."""
+        n = len(rows)
+        if pair.block is None:
+            return np.full(n, bool(equal[0])), np.full(n, bool(free[0]))
+        block = self.parameters.blocks[pair.block]
+        fields = tuple(name for name in block.names if any(name in rule.fields for rule in pair.rules))
+        places = [block.names.index(name) for name in fields]
+        states, first = np.unique(block.states[:, places], axis=0, return_index=True)
+        mine = np.stack([rows.codes[name] for name in fields], axis=1)
+        found = [np.zeros(n, np.bool_), np.zeros(n, np.bool_)]
+        for state, cell in zip(states, first, strict=True):
+            at = (mine == state).all(axis=1)
+            found[0] |= at & equal[cell]
+            found[1] |= at & free[cell]
+        return found[0], found[1]
+
+    def _move_orders(self, rows: Rows) -> bool:
+        far = False
+        for pair in self.ordered:
+            marginal = self.parameters.structure.marginals[pair.first]
+            order = self.parameters.orders[pair.first]
+            asked = share_below(marginal, order.grid)
+            ticks = np.round(rows.numbers[pair.first] * marginal.per_unit)
+            here = ~np.isnan(ticks)
+            bins = len(order.grid) - 1
+            at = np.clip(np.searchsorted(order.grid, ticks[here], side="right") - 1, 0, bins - 1)
+            mass = np.bincount(at, rows.weights[here], bins)
+            got = np.concatenate([[0.0], np.cumsum(mass / max(mass.sum(), 1e-12))])
+            miss = asked - got
+            far = far or bool(np.abs(miss).max() > 0.002)
+            target = np.clip(self.targets[pair.first] + 0.8 * miss, 0, 1)
+            target = np.maximum.accumulate(target)
+            target[-1] = 1.0
+            self.targets[pair.first] = target
+        self._place_orders(rows)
+        return far
+
+
+def _turned(pair: Ordered) -> Ordered:
+    return Ordered(pair.second, pair.first, pair.block, pair.allowed[:, ::-1], pair.rules)
+
+
+def _stretched(value: float) -> float:
+    return math.atanh(max(-0.995, min(0.995, value)))
+
+
+def _squeezed(value: float) -> float:
+    return math.tanh(max(-3.3, min(3.3, value)))

@@ -1,0 +1,213 @@
+"""Categories that hang together, drawn jointly: a table of all their possible combinations and shares.
+
+Combinations that a rule or a `relevant` forbids are not in the table. The shares are those of greatest
+entropy under what is stated of the categories (Bishop, Fienberg, Holland, Discrete Multivariate Analysis,
+1975): pairs of which nothing is stated depend on each other through the others only.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from app.blueprint.marginal import Marginal
+from app.blueprint.reweighting import reweigh
+from app.blueprint.rows import Floats, Ints, Mask, Rows
+from app.blueprint.statements import Statement
+from app.schema.evaluate import breaks, holds_relevant
+from app.schema.frames import column
+from app.schema.rules import Expression
+from app.schema.table import TableSchema
+
+LEAST_SHARE = 1e-10
+STRONGEST = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The joint distribution of some fields with levels.
+
+    Parameters
+    ----------
+    names : tuple of str
+    states : ndarray of int16, shape (cells, fields)
+        Positions of levels, −1 where missing.
+    weights : ndarray of float64, shape (cells,)
+        Sum to 1.
+    """
+
+    names: tuple[str, ...]
+    states: NDArray[np.int16]
+    weights: Floats
+
+    @functools.cached_property
+    def alias(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return A. J. Walker's alias table (Electronics Letters 10, 1974): limits and stand-ins."""
+        size = len(self.weights)
+        limit = self.weights * size
+        stand_in = np.arange(size)
+        small = [int(i) for i in np.flatnonzero(limit < 1)]
+        large = [int(i) for i in np.flatnonzero(limit >= 1)]
+        while small and large:
+            less, more = small.pop(), large[-1]
+            stand_in[less] = more
+            limit[more] -= 1 - limit[less]
+            if limit[more] < 1:
+                small.append(large.pop())
+        for rest in (*small, *large):
+            limit[rest] = 1.0
+        return limit, stand_in
+
+    def draw(self, rng: np.random.Generator, n: int) -> Ints:
+        """Draw the cells of `n` rows."""
+        if len(self.weights) == 1:
+            return np.zeros(n, np.int64)
+        limit, stand_in = self.alias
+        words = np.frombuffer(rng.bytes(8 * n), "<u8")
+        # The upper half chooses a cell, the lower half between it and its stand-in.
+        cell = ((words >> np.uint64(32)) * np.uint64(len(limit)) >> np.uint64(32)).astype(np.int64)
+        keep = (words & np.uint64(0xFFFFFFFF)).astype(np.float64) < limit[cell] * 2.0**32
+        return np.where(keep, cell, stand_in[cell])
+
+    def even(self, n: int, rng: np.random.Generator) -> Ints:
+        """Return cells of `n` rows in their shares as exactly as `n` rows can have them, in random order."""
+        at = (np.arange(n) + rng.random()) / n
+        upper = np.cumsum(self.weights)
+        cells = np.minimum(np.searchsorted(upper / upper[-1], at, side="right"), len(upper) - 1)
+        return rng.permutation(cells)
+
+    def codes(self, name: str) -> NDArray[np.int16]:
+        """Return the field's code in each cell."""
+        return self.states[:, self.names.index(name)]
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the alias table behind."""
+        return {name: getattr(self, name) for name in ("names", "states", "weights")}
+
+
+def cells_frame(schema: TableSchema, names: Sequence[str], states: NDArray[np.int16]) -> pd.DataFrame:
+    """Return the cells as a frame in the dtypes of `app.schema.frames`."""
+    columns = {}
+    for place, name in enumerate(names):
+        item = schema[name]
+        shares = np.ones(len(item.levels or ()))
+        positions = np.arange(len(shares))
+        codes = states[:, place].astype(np.int64)
+        values = Marginal(item, positions, positions, shares).encode(np.maximum(codes, 0))
+        columns[name] = column(item, values, codes < 0)
+    return pd.DataFrame(columns)
+
+
+def joint_block(
+    schema: TableSchema,
+    names: Sequence[str],
+    marginals: Mapping[str, Marginal],
+    statements: Sequence[Statement],
+    rules: Iterable[Expression],
+    gaps: frozenset[str],
+    signs: Mapping[str, int],
+) -> Block:
+    """Find the joint distribution of fields with levels.
+
+    Parameters
+    ----------
+    marginals : mapping of name to Marginal
+        Shares to begin with.
+    statements : sequence of Statement
+        What is stated of these fields alone.
+    rules : iterable of Expression
+        Rules that read these fields alone.
+    gaps : frozenset of str
+        Fields whose missing values are a level of their own here; others are emptied later, at random.
+    signs : mapping of pointer to {-1, 1}
+        Directions of measures that have none.
+    """
+    names = tuple(names)
+    states, weights = _product(names, marginals, gaps)
+    frame = cells_frame(schema, names, states)
+    possible = np.ones(len(frame), np.bool_)
+    applies: dict[str, Mask] = {}
+    for place, name in enumerate(names):
+        relevant = schema[name].relevant
+        if relevant is None or not set(relevant.fields) <= set(names):
+            continue
+        applies[name] = holds_relevant(relevant, frame)
+        missing = marginals[name].missing
+        absent = states[:, place] < 0
+        possible &= applies[name] | absent
+        # Where it does not apply, its one state stands for the whole; elsewhere for what is missing.
+        weights = np.where(absent & ~applies[name], weights / missing if missing > 0 else weights, weights)
+        if missing == 0:
+            possible &= ~(absent & applies[name])
+    for rule in rules:
+        possible &= ~breaks(rule, frame)
+    if not possible.any():
+        possible[:] = True  # the rules contradict one another: the row count will say so
+    states, weights = states[possible], weights[possible]
+    applies = {name: mask[possible] for name, mask in applies.items()}
+    rows = Rows(
+        schema, {}, {name: states[:, place] for place, name in enumerate(names)}, applies,
+        weights / weights.sum(),
+    )  # fmt: skip
+    # First the shares alone: what is forbidden has bent them, and the seeds below want them right.
+    alone = [statement for statement in statements if len(statement.reads) == 1]
+    rows = reweigh(rows, alone, passes=15)
+    rows = _seeded(rows, [s for s in statements if len(s.reads) > 1], signs)
+    rows = reweigh(rows, statements)
+    kept = rows.weights > LEAST_SHARE
+    weights = rows.weights[kept]
+    return Block(names, states[kept], weights / weights.sum())
+
+
+def _product(
+    names: tuple[str, ...], marginals: Mapping[str, Marginal], gaps: frozenset[str]
+) -> tuple[NDArray[np.int16], Floats]:
+    levels, shares = [], []
+    for name in names:
+        marginal = marginals[name]
+        codes, weights = marginal.first.astype(np.int16), marginal.weights
+        if name in gaps:
+            missing = marginal.missing
+            codes = np.append(codes, np.int16(-1))
+            weights = np.append(weights * (1 - missing), missing if missing > 0 else 1.0)
+        kept = weights > 0
+        levels.append(codes[kept])
+        shares.append(weights[kept])
+    grid = np.meshgrid(*levels, indexing="ij")
+    mass = functools.reduce(np.multiply.outer, shares)
+    return np.stack([axis.ravel() for axis in grid], axis=1).astype(np.int16), np.asarray(mass).ravel()
+
+
+def _seeded(rows: Rows, statements: Sequence[Statement], signs: Mapping[str, int]) -> Rows:
+    """Lean the shares towards what is stated of pairs: a measure without a sign has no slope at 0."""
+    exponent = np.zeros(len(rows))
+    for statement in statements:
+        if statement.kind not in ("cramers_v", "odds_ratio", "spearman", "pearson") or statement.given:
+            continue
+        strength = statement.asked
+        if statement.kind == "odds_ratio":
+            strength = math.tanh(math.log(max(strength, 1e-6)) / 4)
+        elif statement.kind == "cramers_v":
+            strength *= signs.get(statement.pointer, 1)
+        strength = max(-STRONGEST, min(STRONGEST, strength))
+        u, v = (level_scores(rows, name) for name in statement.fields)
+        exponent += strength / (1 - strength**2) * u * v
+    weights = rows.weights * np.exp(np.clip(exponent - exponent.max(), -40, 0))
+    return rows.reweighted(weights / weights.sum())
+
+
+def level_scores(rows: Rows, name: str) -> Floats:
+    """Return each row's level as a standardised mid-rank, 0 where missing, shape (n,)."""
+    codes = rows.codes[name]
+    here = codes >= 0
+    mass = np.bincount(np.maximum(codes, 0), rows.weights * here, len(rows.schema[name].levels or ()))
+    ranks = (np.cumsum(mass) - mass / 2) / max(float(mass.sum()), 1e-12) - 0.5
+    spread = math.sqrt(max(float((mass * ranks**2).sum() / max(mass.sum(), 1e-12)), 1e-12))
+    found: Floats = np.where(here, ranks[np.maximum(codes, 0)] / spread, 0.0)
+    return found

@@ -1,0 +1,143 @@
+"""Statements become a program: blocks of categories, effects, correlations, orders, and a last correction.
+
+Each part is solved for what it can hold exactly; then the whole is simulated with every rule, gap and
+rounding in place, compared with what is stated, and moved. What still is off is corrected by a tilt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from app.blueprint.calibration import Calibration
+from app.blueprint.cells import joint_block
+from app.blueprint.model_parameters import Parameters
+from app.blueprint.rows import Rows
+from app.blueprint.sample import Program
+from app.blueprint.signs import guessed_signs
+from app.blueprint.simulation import simulate
+from app.blueprint.statements import Outcome, Statement, measure, step_of
+from app.blueprint.structure import Structure, structure_of
+from app.blueprint.tilting import find_tilt
+from app.schema.table import Field, TableSchema
+
+PASSES = 7
+JUDGED_ON = 262_144
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A program and what became of each statement.
+
+    Parameters
+    ----------
+    program : Program
+    outcomes : tuple of Outcome
+        As measured on simulated rows, in document order.
+    guesses : mapping of pointer to {-1, 1}
+        Directions that were left open, and the ones taken.
+    """
+
+    program: Program
+    outcomes: tuple[Outcome, ...]
+    guesses: Mapping[str, int]
+
+
+def compile_schema(
+    schema: TableSchema,
+    fields: Iterable[Field],
+    *,
+    warn: Callable[[str, str], None],
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Compiled:
+    """Find the program whose rows have what a schema states.
+
+    Parameters
+    ----------
+    fields : iterable of Field
+        Those to draw: neither computed by formula nor made fresh.
+    warn : callable
+        Called as `warn(pointer, message)` where a default was taken.
+    progress : callable
+        Called with the fraction done.
+    """
+    structure = structure_of(schema, fields, warn)
+    signs = guessed_signs(structure)
+    parameters = _with_blocks(structure, signs)
+    progress(0.1)
+    parameters.fit_strata(warn)
+    calibration = Calibration(parameters, signs)
+    for number in range(PASSES):
+        rows = calibration.simulated()
+        progress(0.1 + 0.5 * (number + 1) / PASSES)
+        if not calibration.move(rows):
+            break
+    program = calibration.program()
+    program = _tilted(program, structure, progress)
+    outcomes = _outcomes(program, structure)
+    progress(1.0)
+    return Compiled(program, outcomes, dict(signs))
+
+
+def _with_blocks(structure: Structure, signs: Mapping[str, int]) -> Parameters:
+    schema = structure.schema
+    blocks = []
+    for names in structure.blocks:
+        inside = set(names)
+        stated = [
+            s for s in structure.statements
+            if set(s.reads) <= inside and (s.kind != "missing" or s.fields[0] in structure.gaps)
+        ]  # fmt: skip
+        rules = [rule for rule in schema.rules if rule.fields and set(rule.fields) <= inside]
+        blocks.append(joint_block(schema, names, structure.marginals, stated, rules, structure.gaps, signs))
+    left = tuple(
+        rule for rule in schema.rules if not any(set(rule.fields) <= set(names) for names in structure.blocks)
+    )
+    return Parameters(structure, blocks, rules=left)
+
+
+def cuts_of(structure: Structure) -> dict[str, list[float]]:
+    """Return the values at which a number's coarse classes must end, so that statements can be looked up."""
+    schema = structure.schema
+    found: dict[str, list[float]] = {}
+
+    def add(name: str, value: float, below: bool) -> None:
+        step = step_of(schema[name]) or 1e-9 * max(1.0, abs(value))
+        found.setdefault(name, []).append(value - step / 2 if below else value + step / 2 * (step > 0))
+
+    for statement in structure.statements:
+        name = statement.fields[0]
+        if statement.kind == "quantile" and schema[name].levels is None:
+            add(name, statement.asked, True)
+            add(name, statement.asked, False)
+        for condition in statement.given:
+            item = schema[condition.field]
+            if item.levels is not None:
+                continue
+            for bound, below in ((condition.minimum, True), (condition.maximum, False)):
+                if bound is not None:
+                    add(item.name, item.to_number(bound), below)
+            for value in condition.values or ():
+                add(item.name, item.to_number(value), True)
+                add(item.name, item.to_number(value), False)
+    return found
+
+
+def _tilted(program: Program, structure: Structure, progress: Callable[[float], None]) -> Program:
+    if not structure.statements:
+        return program
+    rows = simulate(program, structure, 98_304 if len(structure.marginals) <= 60 else 24_576)
+    tilt, _ = find_tilt(rows, structure.statements, cuts_of(structure))
+    progress(0.9)
+    return replace(program, tilt=tilt)
+
+
+def _outcomes(program: Program, structure: Structure) -> tuple[Outcome, ...]:
+    size = JUDGED_ON if len(structure.marginals) <= 60 else JUDGED_ON // 8
+    rows = simulate(program, structure, size, seed=1)
+    return tuple(_outcome(statement, rows) for statement in structure.statements)
+
+
+def _outcome(statement: Statement, rows: Rows) -> Outcome:
+    found = measure(statement, rows)
+    return Outcome(statement, found.achieved, abs(found.gap))

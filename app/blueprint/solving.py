@@ -1,0 +1,130 @@
+"""Formulas read backwards: where a formula's value is stated and an input's is not, the input follows."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from app.schema.rules import Expression
+from app.schema.table import Field, TableSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A field that is computed so that a formula has a drawn value.
+
+    Parameters
+    ----------
+    target : Field
+        What the formula computes: drawn first.
+    item : Field
+        The input that follows.
+    expression : Expression
+        The input from the target and the other inputs; for a date, the days since `base`.
+    base : str
+        Where the input is a date: the date that the days count from, or empty.
+    """
+
+    target: Field
+    item: Field
+    expression: Expression
+    base: str = ""
+
+
+def solved_inputs(schema: TableSchema, drawn: Iterable[Field]) -> tuple[Solved, ...]:
+    """Find the fields that are better computed from a stated formula than drawn."""
+    free = {item.name: item for item in drawn}
+    stated = {conditional.field for conditional in schema.conditionals}
+    taken: set[str] = set()
+    found = []
+    for target in schema.fields:
+        if target.formula is None or target.levels is not None or target.relevant is not None:
+            continue
+        if not replace(target.statistics, missing=None).declared:
+            continue
+        for name in target.formula.fields:
+            item = free.get(name)
+            if item is None or name in taken or name in stated or item.levels is not None:
+                continue
+            if replace(item.statistics, missing=None).declared or item.relevant is not None:
+                continue
+            if any(name in _reads(other) for other in schema.fields if other.name != target.name):
+                continue
+            solved = _backwards(target, item)
+            if solved is not None and not (set(solved.expression.fields) & taken):
+                found.append(solved)
+                taken |= {name}
+                break
+    return tuple(found)
+
+
+def _reads(item: Field) -> set[str]:
+    parts = [part for part in (item.formula, item.relevant) if part is not None]
+    return {name for part in parts for name in part.fields}
+
+
+def _backwards(target: Field, item: Field) -> Solved | None:
+    assert target.formula is not None
+    tree = target.formula.tree
+    if sum(isinstance(node, ast.Name) and node.id == item.name for node in ast.walk(tree)) != 1:
+        return None
+    others = [name for name in target.formula.fields if name != item.name]
+    if item.type in ("date", "datetime"):
+        match tree:
+            case ast.Call(
+                func=ast.Name(id="days"),
+                args=[ast.BinOp(left=ast.Name(id=later), op=ast.Sub(), right=ast.Name(id=earlier))],
+            ):
+                sign = 1 if later == item.name else -1
+                days: ast.expr = ast.Name(id=target.name)
+                if sign < 0:
+                    days = ast.UnaryOp(op=ast.USub(), operand=days)
+                expression = Expression(f"days from {others[0]}", (target.name,), "number", tree=days)
+                return Solved(target, item, expression, earlier if sign > 0 else later)
+        return None
+    if item.type not in ("number", "integer"):
+        return None
+    solved = _isolated(tree, item.name, ast.Name(id=target.name))
+    if solved is None:
+        return None
+    return Solved(
+        target, item, Expression(ast.unparse(solved), (target.name, *others), "number", tree=solved)
+    )
+
+
+def _isolated(tree: ast.expr, name: str, value: ast.expr) -> ast.expr | None:
+    """Return the named variable where `tree` equals `value`, None where that cannot be written."""
+
+    def holds(node: ast.expr) -> bool:
+        return any(isinstance(inner, ast.Name) and inner.id == name for inner in ast.walk(node))
+
+    def both(left: ast.expr, op: ast.operator, right: ast.expr) -> ast.expr:
+        return ast.BinOp(left=left, op=op, right=right)
+
+    match tree:
+        case ast.Name(id=found) if found == name:
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=inner):
+            return _isolated(inner, name, ast.UnaryOp(op=ast.USub(), operand=value))
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            inner, other = (left, right) if holds(left) else (right, left)
+            return _isolated(inner, name, both(value, ast.Sub(), other))
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            if holds(left):
+                return _isolated(left, name, both(value, ast.Add(), right))
+            return _isolated(right, name, both(left, ast.Sub(), value))
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            inner, other = (left, right) if holds(left) else (right, left)
+            return _isolated(inner, name, both(value, ast.Div(), other))
+        case ast.BinOp(left=left, op=ast.Div(), right=right):
+            if holds(left):
+                return _isolated(left, name, both(value, ast.Mult(), right))
+            return _isolated(right, name, both(left, ast.Div(), value))
+        case ast.Call(func=ast.Name(id="log"), args=[inner]):
+            return _isolated(inner, name, ast.Call(func=ast.Name(id="exp"), args=[value], keywords=[]))
+        case ast.Call(func=ast.Name(id="exp"), args=[inner]):
+            return _isolated(inner, name, ast.Call(func=ast.Name(id="log"), args=[value], keywords=[]))
+        case ast.Call(func=ast.Name(id="round"), args=[inner, *_]):
+            return _isolated(inner, name, value)
+    return None

@@ -1,0 +1,226 @@
+"""Which columns are drawn how: categories in joint tables, numbers by keyed look-ups, the rest computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from app.blueprint.marginal import Marginal, declared_marginal
+from app.blueprint.solving import Solved, solved_inputs
+from app.blueprint.statements import Statement, statements_of
+from app.schema.rules import Expression
+from app.schema.table import Condition, Field, TableSchema
+
+MOST_CELLS = 60_000
+"""Combinations of levels in one joint table: beyond, some categories get a latent value instead."""
+
+MOST_STRATA = 48
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """How a schema's columns are drawn.
+
+    Parameters
+    ----------
+    drawn : tuple of Field
+        Everything that is drawn, in schema order; without formulas.
+    solved : tuple of Solved
+    marginals : mapping of name to Marginal
+    blocks : tuple of tuple of str
+        Fields with levels that are drawn jointly.
+    latents : tuple of str
+        The others.
+    keys : mapping of name to tuple of str
+        Whose levels a latent column's distribution depends on.
+    gaps : frozenset of str
+        Fields of blocks whose missing values are a state of their own.
+    statements : tuple of Statement
+        All that can be measured on rows.
+    """
+
+    schema: TableSchema
+    drawn: tuple[Field, ...]
+    solved: tuple[Solved, ...]
+    marginals: Mapping[str, Marginal]
+    blocks: tuple[tuple[str, ...], ...]
+    latents: tuple[str, ...]
+    keys: Mapping[str, tuple[str, ...]]
+    gaps: frozenset[str]
+    statements: tuple[Statement, ...]
+    home: Mapping[str, int] = field(default_factory=dict)
+
+    def item(self, name: str) -> Field:
+        """Return the drawn field of that name, as it is drawn."""
+        return self.marginals[name].field
+
+
+def structure_of(schema: TableSchema, fields: Iterable[Field], warn: Callable[[str, str], None]) -> Structure:
+    """Decide how the fields are drawn.
+
+    Parameters
+    ----------
+    fields : iterable of Field
+        Those that are neither computed nor made fresh.
+    """
+    fields = tuple(fields)
+    solved = solved_inputs(schema, fields)
+    gone = {item.item.name for item in solved}
+    targets = {
+        s.target.name: replace(s.target, formula=None, statistics=replace(s.target.statistics, missing=None))
+        for s in solved
+    }
+    kept = {item.name: item for item in fields if item.name not in gone}
+    drawn = tuple(
+        targets.get(item.name, item) for item in schema.fields if item.name in kept or item.name in targets
+    )
+    marginals: dict[str, Marginal] = {}
+    for item in drawn:
+        marginal = declared_marginal(schema, item, warn)
+        if item.type == "number" and item.levels is None and item.decimals is None:
+            # Strata share the whole's ticks, whatever their own sd would say.
+            item = replace(item, decimals=round(math.log10(marginal.per_unit)))
+            marginal = replace(marginal, field=item)
+        marginals[item.name] = marginal
+    computed = {item.name for item in schema.fields if item.formula is not None} | gone
+    measurable = set(marginals) | computed
+    statements = tuple(s for s in statements_of(schema) if set(s.reads) <= measurable)
+    discrete = [item.name for item in drawn if item.levels is not None]
+    gaps = _gaps(schema, discrete, statements)
+    blocks = _blocks(schema, discrete, marginals, statements, gaps)
+    home = {name: place for place, names in enumerate(blocks) for name in names}
+    latents = tuple(item.name for item in drawn if item.name not in home)
+    keys = {name: key for name in latents if (key := _key(schema, name, home, marginals))}
+    return Structure(
+        schema, drawn, solved, marginals, tuple(blocks), latents, keys, gaps & set(home), statements, home
+    )
+
+
+def single_levels(schema: TableSchema, given: Sequence[Condition]) -> tuple[int, ...] | None:
+    """Return the codes of a stratum that is one level of each of its fields, None for any other."""
+    codes = []
+    for condition in given:
+        levels = schema[condition.field].levels
+        if levels is None or condition.values is None or len(condition.values) != 1:
+            return None
+        codes.append(levels.index(condition.values[0]))
+    return tuple(codes)
+
+
+def _gaps(schema: TableSchema, discrete: Sequence[str], statements: Sequence[Statement]) -> frozenset[str]:
+    """Fields whose missing values depend on something, or on which something depends."""
+    found = {s.fields[0] for s in statements if s.kind == "missing" and s.given}
+    found |= {name for name in discrete if schema[name].relevant is not None}
+    found |= {name for rule in schema.rules for name in rule.fields if "isnull" in rule.text}
+    return frozenset(found & set(discrete))
+
+
+def _blocks(
+    schema: TableSchema,
+    discrete: Sequence[str],
+    marginals: Mapping[str, Marginal],
+    statements: Sequence[Statement],
+    gaps: frozenset[str],
+) -> list[tuple[str, ...]]:
+    here = set(discrete)
+    ties = [set(s.reads) & here for s in statements if set(s.fields) <= here]
+    ties += [{c.field for c in s.given} & here for s in statements if len(s.given) > 1]
+    ties += [set(rule.fields) & here for rule in schema.rules]
+    ties += [
+        {*item.relevant.fields, item.name} & here if item.name in here else set(item.relevant.fields) & here
+        for item in schema.fields
+        if item.relevant is not None
+    ]
+    ties += [{name} for name in discrete]
+
+    def size(name: str) -> int:
+        return int((marginals[name].weights > 0).sum()) + (name in gaps)
+
+    needed: dict[str, float] = dict.fromkeys(discrete, 0.0)
+    for tie in (s for s in statements if s.given):
+        for condition in tie.given:
+            if condition.field in needed:
+                needed[condition.field] += 1
+    for rule in schema.rules:
+        for name in set(rule.fields) & here:
+            needed[name] += 100
+    for item in schema.fields:
+        for name in set(item.relevant.fields if item.relevant is not None else ()) & here:
+            needed[name] += 100
+    groups = _joined(ties)
+    blocks: list[tuple[str, ...]] = []
+    while groups:
+        group = groups.pop()
+        cells = math.prod(size(name) for name in group)
+        if cells <= MOST_CELLS:
+            if group:
+                blocks.append(tuple(name for name in discrete if name in group))
+            continue
+
+        # What has an order, and on which least depends, loses least by a latent value.
+        def worth(name: str) -> float:
+            unordered = size(name) > 2 and not schema[name].ordered
+            return needed[name] + (3 if unordered else 0) - math.log(size(name))
+
+        least = min(sorted(group), key=worth)
+        groups += _joined([tie & group - {least} for tie in ties if tie & group - {least}])
+    blocks.sort(key=lambda names: discrete.index(names[0]))
+    return blocks
+
+
+def _joined(ties: Iterable[set[str]]) -> list[set[str]]:
+    groups: list[set[str]] = []
+    for tie in ties:
+        touching = [group for group in groups if group & tie]
+        groups = [group for group in groups if not group & tie] + [tie.union(*touching)]
+    return groups
+
+
+def _key(
+    schema: TableSchema, name: str, home: Mapping[str, int], marginals: Mapping[str, Marginal]
+) -> tuple[str, ...]:
+    """Return the fields by whose levels most is stated of a number."""
+    worth: dict[tuple[str, ...], int] = {}
+    for conditional in schema.conditionals:
+        if conditional.field != name or single_levels(schema, conditional.given) is None:
+            continue
+        fields = tuple(condition.field for condition in conditional.given)
+        if any(one not in home for one in fields) or len({home[one] for one in fields}) != 1:
+            continue
+        if math.prod(len(schema[one].levels or ()) for one in fields) > MOST_STRATA:
+            continue
+        statistics = replace(conditional.statistics, missing=None)
+        stated = sum(
+            value is not None
+            for value in (
+                statistics.mean,
+                statistics.sd,
+                statistics.median,
+                statistics.minimum,
+                statistics.maximum,
+            )
+        ) + len(statistics.quantiles)
+        if statistics.proportions is not None:
+            stated += 3
+        fields = tuple(sorted(fields))
+        worth[fields] = worth.get(fields, 0) + stated
+    if not worth:
+        return ()
+    return max(
+        sorted(worth),
+        key=lambda fields: worth[fields] / math.prod(len(schema[one].levels or ()) for one in fields),
+    )
+
+
+def fields_of_rules(rules: Iterable[Expression]) -> set[str]:
+    """Return all names that rules read."""
+    return {name for rule in rules for name in rule.fields}
+
+
+def even_levels(schema: TableSchema, fields: Sequence[str]) -> list[tuple[int, ...]]:
+    """Return all combinations of the levels of some fields."""
+    sizes = [range(len(schema[name].levels or ())) for name in fields]
+    return [tuple(int(c) for c in codes) for codes in np.ndindex(*(len(s) for s in sizes))]
