@@ -1,4 +1,4 @@
-"""How long a job waits and takes: enqueue to start, POST to succeeded, and what the child process costs.
+"""How long a job waits and takes: enqueue to start, POST to succeeded, cancel to stopped; the child's cost.
 
 Runs `synthward serve` on a folder of its own and posts jobs one after the other over one connection.
 """
@@ -55,6 +55,8 @@ def main() -> None:
             "POST → succeeded, as the client sees it (aim: median ≤ 150 ms)",
             [figure[2] for figure in figures],
         )
+        stops = [cancel(connection, body | {"rows": 5_000_000, "seed": 8 + i}) for i in range(5)]
+        show("cancel → cancelled, 5,000,000 rows in the making (asked: ≤ 5000 ms)", stops)
 
 
 def children() -> None:
@@ -97,6 +99,24 @@ def run(connection: http.client.HTTPConnection, body: dict[str, Any]) -> tuple[f
         for name in ("created_at", "started_at", "finished_at")
     )
     return started - created, finished - started, seen
+
+
+def cancel(connection: http.client.HTTPConnection, body: dict[str, Any]) -> float:
+    def ask(method: str, path: str, sent: str | None = None) -> dict[str, Any]:
+        connection.request(method, path, sent, {"Content-Type": "application/json"})
+        answer: dict[str, Any] = json.load(connection.getresponse())
+        return answer
+
+    path = ask("POST", "/v1/jobs", json.dumps(body))["links"]["self"]
+    while ask("GET", path)["rows_written"] == 0:
+        time.sleep(0.02)
+    began = time.perf_counter()
+    ask("POST", f"{path}/cancel")
+    while (status := ask("GET", path)["status"]) == "running":
+        time.sleep(0.02)
+    if status != "cancelled":
+        raise SystemExit(f"a cancelled job is {status}")
+    return (time.perf_counter() - began) * 1e3
 
 
 @contextlib.contextmanager

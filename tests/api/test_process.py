@@ -26,7 +26,7 @@ def test_after_all_requests_the_process_is_small_and_has_no_numerics(tmp_path: P
         http.post("/v1/jobs?dry_run=true", json=BODY)
         http.post("/v1/jobs", json={**BODY, "rows": 0})
         for job in jobs:
-            for path in job["links"].values():
+            for path in filter(None, job["links"].values()):
                 http.get(path)
             http.post(job["links"]["cancel"])
             http.delete(job["links"]["self"])
