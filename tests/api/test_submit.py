@@ -275,6 +275,12 @@ def test_a_dry_run_finds_a_rule_that_no_row_can_meet(me: Caller) -> None:
     assert said.startswith("The job would fail.") and "age > 200" in said
 
 
+def test_a_dry_run_refuses_what_the_generator_would_refuse_in_the_job(me: Caller) -> None:
+    ambiguous = {"name": "id", "type": "string", "constraints": {"unique": True, "pattern": r"a?a?\d"}}
+    answer = me.post({**BODY, "schema": {"fields": [ambiguous]}}, "/v1/jobs?dry_run=true")
+    assert (answer.status_code, pointers(answer)) == (422, ["/schema/fields/0/constraints/pattern"])
+
+
 def test_a_dry_run_of_what_learns_from_a_real_table_is_not_tried(me: Caller) -> None:
     body = {"reference_id": me.dataset(), "generator": {"name": "marginals", "options": {"fit": True}}}
     answer = me.post({**body, "rows": 5}, "/v1/jobs?dry_run=true")
