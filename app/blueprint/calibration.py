@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from app.blueprint.cells import level_scores
+from app.blueprint.cells import Block, level_scores
+from app.blueprint.marginal import declared_marginal
 from app.blueprint.model_parameters import Parameters
 from app.blueprint.ordering import (
     EQUAL,
@@ -23,10 +24,17 @@ from app.blueprint.ordering import (
 from app.blueprint.rows import Floats, Rows
 from app.blueprint.sample import Order, Program
 from app.blueprint.simulation import simulate
+from app.blueprint.standins import StandIns
 from app.blueprint.statements import Statement, measure
-from app.blueprint.structure import even_levels, single_levels
+from app.blueprint.structure import even_levels, fields_of_rules, single_levels
 
 ROWS = 32_768
+NEVER = 0.003
+"""Share of a distribution that no candidate keeps, from which on it is bounded."""
+
+COARSE = 40
+"""Classes in which a distribution is moved."""
+
 ENOUGH = 0.2
 """Gap, in tolerances, at which nothing is moved any more."""
 
@@ -40,6 +48,18 @@ class Factor:
     means: tuple[tuple[int, Statement], ...] = ()
     line: Statement | None = None
     spread: Statement | None = None
+    shares: tuple[Statement, ...] = ()
+    sign: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """The best distribution to cut by so far: how far off it was, and how far to go from there."""
+
+    worst: float
+    target: Floats
+    miss: Floats
+    step: float
 
 
 @dataclass(eq=False)
@@ -49,12 +69,16 @@ class Calibration:
     parameters: Parameters
     signs: Mapping[str, int]
     factors: list[Factor] = field(default_factory=list)
-    pairs: list[tuple[Statement, int, int]] = field(default_factory=list)
+    pairs: list[tuple[Statement, int, int, int]] = field(default_factory=list)
     ordered: list[Ordered] = field(default_factory=list)
     targets: dict[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Sort the statements into what can be moved for them."""
+        self._inputs = StandIns(self.parameters.structure)
+        self._wanted_shares: dict[tuple[int, str], Floats] = {}
+        self._best_target: dict[str, _Best] = {}
+        self._tightened = False
         self._find_orders()
         self._find_factors()
         self._find_pairs()
@@ -65,57 +89,192 @@ class Calibration:
         """Return the program as it stands."""
         return self.parameters.program()
 
-    def simulated(self) -> Rows:
-        """Simulate it."""
+    def simulated(self, program: Program) -> Rows:
+        """Simulate a program."""
         wide = len(self.parameters.structure.marginals) > 100
-        return simulate(self.program(), self.parameters.structure, ROWS // 4 if wide else ROWS)
+        return simulate(program, self.parameters.structure, ROWS // 4 if wide else ROWS)
 
     def move(self, rows: Rows) -> bool:
         """Move everything towards what is stated; say whether anything was far off."""
+        if not self._tightened:
+            self._tightened = True
+            if self._tighten(rows):
+                return True
         far = self._move_orders(rows)
+        far = self._move_marginals(rows) or far
         far = self._move_factors(rows) or far
         return self._move_pairs(rows) or far
+
+    # Marginals that rules bend ---------------------------------------------------------------------
+
+    def _move_marginals(self, rows: Rows) -> bool:
+        """Draw more of what rules turn away, so that what they keep is as wanted."""
+        parameters, structure = self.parameters, self.parameters.structure
+        bent = self._bent()
+        far = False
+        for name in bent & set(structure.latents):
+            if name in parameters.orders or structure.item(name).levels is not None:
+                continue
+            far = self._move_marginal(name, rows) or far
+        for block, names in enumerate(structure.blocks):
+            for name in bent & set(names):
+                far = self._move_shares(block, name, rows) or far
+        return far
+
+    def _tighten(self, rows: Rows) -> bool:
+        """Bound columns to what rules leave of them, and meet what is stated within that."""
+        parameters, structure = self.parameters, self.parameters.structure
+        found = False
+        for name in self._bent() & set(structure.latents):
+            item, marginal = structure.item(name), structure.marginals[name]
+            values = rows.numbers.get(name)
+            if values is None or name in parameters.orders or not np.isfinite(values).any():
+                continue
+            ends = float(np.nanmin(values)), float(np.nanmax(values))
+            edges = np.round(np.array(ends) * marginal.per_unit).astype(np.int64) + np.array([0, 1])
+            below, upto = share_below(marginal, edges)
+            if below < NEVER and 1 - upto < NEVER:
+                continue
+            low = ends[0] if below >= NEVER else item.statistics.minimum
+            high = ends[1] if 1 - upto >= NEVER else item.statistics.maximum
+            tight = replace(item, statistics=replace(item.statistics, minimum=low, maximum=high))
+            again = declared_marginal(structure.schema, tight, lambda *_: None)
+            structure.marginals[name] = replace(again, field=item)  # type: ignore[index]
+            found = True
+        if found:
+            parameters.fit_strata(lambda *_: None)
+        return found
+
+    def _bent(self) -> set[str]:
+        """Return the names of columns that rules still turn away candidates for."""
+        bent = fields_of_rules(self.parameters.rules)
+        for solved in self.parameters.structure.solved:
+            bent |= {*solved.expression.fields}
+        return bent
+
+    def _move_marginal(self, name: str, rows: Rows) -> bool:
+        parameters, structure = self.parameters, self.parameters.structure
+        key = structure.keys.get(name, ())
+        wanted = parameters.strata.get(name, [structure.marginals[name]])
+        here = rows.present(name)
+        level_of = np.zeros(len(rows), np.int64)
+        for one in key:
+            codes = rows.codes[one]
+            level_of = level_of * len(structure.schema[one].levels or ()) + np.maximum(codes, 0)
+        far = False
+        for level, marginal in enumerate(wanted):
+            chosen = here & (level_of == level)
+            total = float(rows.weights[chosen].sum())
+            if chosen.sum() < 500 or len(marginal.first) < 2:
+                continue
+            ticks = np.round(rows.numbers[name][chosen] * marginal.per_unit).astype(np.int64)
+            bins = np.clip(
+                np.searchsorted(marginal.first, ticks, side="right") - 1, 0, len(marginal.first) - 1
+            )
+            upper = np.cumsum(marginal.weights)
+            label = np.minimum(((upper - marginal.weights / 2) * COARSE).astype(np.int64), COARSE - 1)
+            asked = np.bincount(label, marginal.weights, COARSE)
+            got = np.bincount(label[bins], rows.weights[chosen] / total, COARSE)
+            far = far or bool(np.abs(np.cumsum(asked - got)).max() > 0.002)
+            step = np.ones(COARSE)
+            seen = (asked > 0) & (got > 0)
+            step[seen] = np.clip(asked[seen] / got[seen], 0.5, 2.0)
+            middles = (np.arange(COARSE) + 0.5) / COARSE
+            factor = np.interp(upper - marginal.weights / 2, middles[asked > 0], step[asked > 0])
+            before = parameters.shifted.get((name, level), np.ones(len(factor)))
+            parameters.shifted[name, level] = np.clip(before * factor, 0.01, 100.0)
+        return far
+
+    def _move_shares(self, block: int, name: str, rows: Rows) -> bool:
+        parameters = self.parameters
+        cells = parameters.blocks[block]
+        codes = cells.codes(name).astype(np.int64)
+        size = len(parameters.structure.schema[name].levels or ()) + 1
+        wanted = self._wanted_shares.setdefault(
+            (block, name), np.asarray(np.bincount(codes + 1, cells.weights, size), np.float64)
+        )
+        got = np.bincount(rows.codes[name].astype(np.int64) + 1, rows.weights, size)
+        step = np.ones(size)
+        seen = (wanted > 0) & (got > 0)
+        step[seen] = np.clip(wanted[seen] / got[seen], 0.5, 2.0)
+        weights = cells.weights * step[codes + 1]
+        parameters.blocks[block] = Block(cells.names, cells.states, weights / weights.sum())
+        return bool(np.abs(wanted - got).max() > 0.001)
 
     # Effects -------------------------------------------------------------------------------------
 
     def _find_factors(self) -> None:
-        structure, schema = self.parameters.structure, self.parameters.structure.schema
-        latents = set(structure.latents)
+        structure = self.parameters.structure
         found: dict[tuple[str, tuple[str, ...]], Factor] = {}
-        for statement in structure.statements:
-            if len(statement.fields) == 1 and statement.kind in ("mean", "quantile"):
-                name = statement.fields[0]
-                codes = single_levels(schema, statement.given) if statement.given else None
-                fields = tuple(condition.field for condition in statement.given)
-                if name not in latents or codes is None or not self._one_block(fields):
-                    continue
-                if statement.kind == "quantile" and statement.p != 0.5:
-                    continue
-                order = sorted(range(len(fields)), key=lambda k: fields[k])
-                fields = tuple(fields[k] for k in order)
-                if self._keyed_on(name, fields):
-                    continue
-                place = 0
-                for k in order:
-                    place = place * len(schema[statement.given[k].field].levels or ()) + codes[k]
-                factor = found.setdefault((name, fields), Factor(name, fields))
-                if statement.kind == "quantile" and any(p == place for p, _ in factor.means):
-                    continue
-                found[name, fields] = replace(factor, means=(*factor.means, (place, statement)))
-            elif len(statement.fields) == 2 and not statement.given:
-                name, by = statement.fields
-                if name not in latents:
-                    name, by = by, name
-                if name not in latents or by not in structure.home or self._keyed_on(name, (by,)):
-                    continue
-                factor = found.setdefault((name, (by,)), Factor(name, (by,)))
-                if statement.kind in ("spearman", "pearson", "odds_ratio"):
-                    found[name, (by,)] = replace(factor, line=statement)
-                else:
-                    found[name, (by,)] = replace(factor, spread=statement)
+        direct = [s for s in structure.statements if s.fields[0] in structure.marginals]
+        computed = [s for s in structure.statements if s.fields[0] not in structure.marginals]
+        for statement in (*direct, *computed):
+            if len(statement.fields) == 2 and not statement.given:
+                self._add_association(statement, found)
+            elif statement.kind in ("mean", "quantile") and statement.given:
+                self._add_mean(statement, found)
+            elif statement.kind == "proportion" and len(statement.given) == 1:
+                self._add_share(statement, found)
         self.factors = list(found.values())
         for factor in self.factors:
             self._start(factor)
+
+    def _add_association(
+        self, statement: Statement, found: dict[tuple[str, tuple[str, ...]], Factor]
+    ) -> None:
+        home = self.parameters.structure.home
+        for name, by in (statement.fields, statement.fields[::-1]):
+            if by not in home:
+                continue
+            for latent, sign in self._inputs.of(name):
+                key = (latent, (by,))
+                if self._keyed_on(*key) or (latent != name and key in found):
+                    continue
+                factor = found.setdefault(key, Factor(*key, sign=sign))
+                if statement.kind in ("spearman", "pearson", "odds_ratio"):
+                    found[key] = replace(factor, line=statement)
+                else:
+                    found[key] = replace(factor, spread=statement)
+                return
+
+    def _add_mean(self, statement: Statement, found: dict[tuple[str, tuple[str, ...]], Factor]) -> None:
+        schema = self.parameters.structure.schema
+        if statement.kind == "quantile" and statement.p != 0.5:
+            return
+        codes = single_levels(schema, statement.given)
+        fields = tuple(condition.field for condition in statement.given)
+        if codes is None or not self._one_block(fields):
+            return
+        order = sorted(range(len(fields)), key=lambda k: fields[k])
+        place = 0
+        for k in order:
+            place = place * len(schema[fields[k]].levels or ()) + codes[k]
+        for latent, sign in self._inputs.of(statement.fields[0]):
+            key = (latent, tuple(fields[k] for k in order))
+            if self._keyed_on(*key):
+                continue
+            factor = found.setdefault(key, Factor(*key, sign=sign))
+            other = any(s.fields != statement.fields for _, s in factor.means)
+            if other or (statement.kind == "quantile" and any(p == place for p, _ in factor.means)):
+                continue
+            found[key] = replace(factor, means=(*factor.means, (place, statement)))
+            return
+
+    def _add_share(self, statement: Statement, found: dict[tuple[str, tuple[str, ...]], Factor]) -> None:
+        """Take shares of a category's levels within a range of a number for the number's means by level."""
+        condition = statement.given[0]
+        by = statement.fields[0]
+        if condition.values is not None or by not in self.parameters.structure.home:
+            return
+        for latent, sign in self._inputs.of(condition.field):
+            key = (latent, (by,))
+            if self._keyed_on(*key):
+                continue
+            factor = found.setdefault(key, Factor(*key, sign=sign))
+            if factor.means or factor.line or any(s.given != statement.given for s in factor.shares):
+                return
+            found[key] = replace(factor, shares=(*factor.shares, statement))
+            return
 
     def _keyed_on(self, name: str, fields: tuple[str, ...]) -> bool:
         if name in self.parameters.orders:
@@ -127,12 +286,14 @@ class Calibration:
         return all(name in home for name in fields) and len({home[name] for name in fields}) == 1
 
     def _start(self, factor: Factor) -> None:
-        structure, schema = self.parameters.structure, self.parameters.structure.schema
+        schema = self.parameters.structure.schema
         sizes = np.zeros(len(even_levels(schema, factor.fields)))
-        marginal = structure.marginals[factor.latent]
         if factor.means:
+            mean, sd = self._centre(factor.means[0][1].fields[0], factor.means)
             for place, statement in factor.means:
-                sizes[place] = np.clip((statement.asked - marginal.mean) / max(marginal.sd, 1e-12), -3, 3)
+                sizes[place] = factor.sign * np.clip((statement.asked - mean) / sd, -3, 3)
+        elif factor.shares and not factor.line and not factor.spread:
+            pass
         else:
             stated = factor.line or factor.spread
             assert stated is not None
@@ -141,9 +302,16 @@ class Calibration:
             if stated.kind == "odds_ratio":
                 strength = math.tanh(math.log(max(strength, 1e-6)) / 4)
             strength *= self.signs.get(stated.pointer, 1)
-            strength = float(np.clip(strength, -0.95, 0.95))
+            strength = factor.sign * float(np.clip(strength, -0.95, 0.95))
             sizes = strength / math.sqrt(1 - strength**2) * scores
         self.parameters.effects[factor.latent, factor.fields] = sizes
+
+    def _centre(self, name: str, means: tuple[tuple[int, Statement], ...]) -> tuple[float, float]:
+        marginal = self.parameters.structure.marginals.get(name)
+        if marginal is not None:
+            return marginal.mean, max(marginal.sd, 1e-12)
+        asked = np.array([statement.asked for _, statement in means])
+        return float(asked.mean()), max(float(asked.std()), 1e-12)
 
     def _scores(self, name: str) -> Floats:
         structure = self.parameters.structure
@@ -160,34 +328,39 @@ class Calibration:
         for factor in self.factors:
             key = (factor.latent, factor.fields)
             sizes = self.parameters.effects[key].copy()
-            sd = max(self.parameters.structure.marginals[factor.latent].sd, 1e-12)
             if factor.means:
+                name = factor.means[0][1].fields[0]
+                sd = max(float(np.nanstd(rows.value(name))), 1e-12)
                 for place, statement in factor.means:
                     found = measure(statement, rows)
                     if math.isnan(found.achieved):
                         continue
                     far = far or abs(found.gap) > ENOUGH
-                    sizes[place] += np.clip((statement.asked - found.achieved) / sd, -1, 1)
-            else:
+                    sizes[place] += factor.sign * np.clip((statement.asked - found.achieved) / sd, -1, 1)
+            elif factor.line or factor.spread:
                 stated = factor.line or factor.spread
                 assert stated is not None
                 found = measure(stated, rows)
                 if math.isnan(found.achieved):
                     continue
                 far = far or abs(found.gap) > ENOUGH
+                scores = factor.sign * self._scores(factor.fields[0])
                 if stated.kind in ("spearman", "pearson"):
-                    sizes += (_stretched(stated.asked) - _stretched(found.achieved)) * self._scores(
-                        factor.fields[0]
-                    )
+                    sizes += (_stretched(stated.asked) - _stretched(found.achieved)) * scores
                 elif stated.kind == "odds_ratio":
-                    sizes += (
-                        0.3
-                        * math.log(stated.asked / max(found.achieved, 1e-6))
-                        * self._scores(factor.fields[0])
-                    )
+                    sizes += 0.3 * math.log(stated.asked / max(found.achieved, 1e-6)) * scores
                 else:
                     ratio = _stretched(stated.asked) / max(_stretched(found.achieved), 1e-3)
                     sizes *= np.clip(ratio, 0.4, 2.5)
+            else:
+                slope = factor.sign * (self._range_slope(factor.shares[0]) or 0.5)
+                for statement in factor.shares:
+                    found = measure(statement, rows)
+                    if math.isnan(found.achieved):
+                        continue
+                    far = far or abs(found.gap) > ENOUGH
+                    ratio = math.log((statement.asked + 1e-3) / (found.achieved + 1e-3))
+                    sizes[statement.level] += 0.7 * np.clip(ratio, -1, 1) / slope
             self.parameters.effects[key] = np.clip(sizes, -6, 6)
         return far
 
@@ -196,10 +369,7 @@ class Calibration:
     def _find_pairs(self) -> None:
         structure, schema = self.parameters.structure, self.parameters.structure.schema
         place = {name: number for number, name in enumerate(structure.latents)}
-        solved = {item.item.name: item.target.name for item in structure.solved}
-
-        def latent(name: str) -> int | None:
-            return place.get(solved.get(name, name))
+        taken: set[tuple[int, int]] = set()
 
         within: dict[str, int] = {}
         for statement in structure.statements:
@@ -215,42 +385,54 @@ class Calibration:
             self.parameters.stratum = max(sorted(within), key=lambda name: within[name])
         strata = len(schema[self.parameters.stratum].levels or ()) if self.parameters.stratum else 1
         wanted: dict[tuple[int, int], Floats] = {}
-        ranked = sorted(structure.statements, key=lambda s: bool(s.given))
+        ranked = sorted(
+            structure.statements,
+            key=lambda s: (bool(s.given), any(name not in structure.marginals for name in s.fields)),
+        )
         for statement in ranked:
-            ends = self._ends(statement, latent)
+            ends = self._ends(statement, place, taken)
             if ends is None:
                 continue
-            i, j = ends
-            key = (min(ends), max(ends))
+            i, j, sign = ends
+            key = (min(i, j), max(i, j))
             if statement.given and len(statement.fields) == 2:
                 codes = single_levels(schema, statement.given)
                 if codes is None or tuple(c.field for c in statement.given) != (self.parameters.stratum,):
                     continue
                 row = wanted.setdefault(key, np.zeros(strata))
-                row[codes[0]] = self._strength(statement)
+                row[codes[0]] = sign * self._strength(statement)
             elif key not in wanted:
-                wanted[key] = np.full(strata, self._strength(statement))
+                wanted[key] = np.full(strata, sign * self._strength(statement))
             else:
                 continue
-            self.pairs.append((statement, i, j))
+            taken.add(key)
+            self.pairs.append((statement, i, j, sign))
         keys = list(wanted)
         self.parameters.pairs = np.array(keys, np.int64).reshape(-1, 2)
         self.parameters.wanted = np.array([wanted[key] for key in keys]).reshape(len(keys), strata).T.copy()
         self.parameters.weights = np.ones(len(keys))
         self._pair_place = {key: number for number, key in enumerate(keys)}
 
-    def _ends(self, statement: Statement, latent: object) -> tuple[int, int] | None:
-        find = latent  # a function from a name to a latent's place
+    def _ends(
+        self, statement: Statement, place: Mapping[str, int], taken: set[tuple[int, int]]
+    ) -> tuple[int, int, int] | None:
+        """Return the two latent columns that a statement ties, and 1 or −1 as it ties them."""
         if len(statement.fields) == 2:
             names = statement.fields
-        elif statement.kind == "mean" and len(statement.given) == 1 and statement.given[0].values is None:
-            names = (statement.fields[0], statement.given[0].field)
+        elif statement.kind in ("mean", "quantile") and len(statement.given) == 1:
+            condition = statement.given[0]
+            if condition.values is not None or (statement.kind == "quantile" and statement.p != 0.5):
+                return None
+            names = (statement.fields[0], condition.field)
         else:
             return None
-        ends = [find(name) for name in names]  # type: ignore[operator]
-        if None in ends or ends[0] == ends[1]:
-            return None
-        return ends[0], ends[1]
+        for first, one in self._inputs.of(names[0]):
+            for second, other in self._inputs.of(names[1]):
+                i, j = place[first], place[second]
+                direct = first == names[0] and second == names[1]
+                if i != j and (direct or (min(i, j), max(i, j)) not in taken):
+                    return i, j, one * other
+        return None
 
     def _strength(self, statement: Statement) -> float:
         value = statement.asked
@@ -301,7 +483,7 @@ class Calibration:
         schema = parameters.structure.schema
         reached = parameters.correlations()
         far = False
-        for statement, i, j in self.pairs:
+        for statement, i, j, sign in self.pairs:
             found = measure(statement, rows)
             if math.isnan(found.achieved):
                 continue
@@ -309,7 +491,7 @@ class Calibration:
             at = self._pair_place[min(i, j), max(i, j)]
             if len(statement.fields) == 1:
                 slope = self._range_slope(statement)
-                sd = parameters.structure.marginals[statement.fields[0]].sd
+                sd = float(np.nanstd(rows.value(statement.fields[0])))
                 step = (
                     np.clip((statement.asked - found.achieved) / max(sd, 1e-12) / slope, -0.3, 0.3)
                     if slope
@@ -329,7 +511,7 @@ class Calibration:
             for stratum in strata:
                 # From where the matrix is, not from what was wanted of it: what cannot be does not wind up.
                 here = _stretched(float(np.clip(reached[stratum, at], -0.999, 0.999)))
-                parameters.wanted[stratum, at] = _squeezed(here + step)
+                parameters.wanted[stratum, at] = _squeezed(here + sign * step)
         parameters.correlate()
         return far
 
@@ -409,12 +591,12 @@ class Calibration:
         if upper:
             share = cut_distribution(wanted, cut)
         else:
-            share = 1 - cut_distribution(1 - wanted[::-1], cut[::-1])[::-1]
-        share = np.maximum.accumulate(np.clip(share, 0, 1))
-        share[0], share[-1] = 0.0, 1.0
-        ramp = np.arange(len(share)) * 1e-12
+            share = cut_distribution(1 - wanted[::-1], cut[::-1])[::-1]
+        log_share = np.log(np.maximum(share, 1e-280))
+        ramp = np.arange(len(share)) * 1e-9  # strictly monotone, so that it can be read backwards
+        log_share = np.minimum(log_share + (ramp - ramp[-1] if upper else -ramp), 0.0)
         return Order(
-            pair.first, pair.second, upper, strict, grid, share + ramp,
+            pair.first, pair.second, upper, strict, grid, log_share,
             None if place is None or not equal.any() else (place, equal),
             None if place is None or not free.any() else (place, free),
         )  # fmt: skip
@@ -488,9 +670,16 @@ class Calibration:
             mass = np.bincount(at, rows.weights[here], bins)
             got = np.concatenate([[0.0], np.cumsum(mass / max(mass.sum(), 1e-12))])
             miss = asked - got
-            far = far or bool(np.abs(miss).max() > 0.002)
-            target = np.clip(self.targets[pair.first] + 0.8 * miss, 0, 1)
-            target = np.maximum.accumulate(target)
+            worst = float(np.abs(miss).max())
+            far = far or worst > 0.002
+            best = self._best_target.get(pair.first)
+            if best is None or worst < best.worst:
+                best = _Best(worst, self.targets[pair.first], miss, 0.8 if best is None else best.step)
+            else:  # it went too far
+                best = replace(best, step=best.step / 2)
+            self._best_target[pair.first] = best
+            target = best.target + best.step * best.miss
+            target = np.maximum.accumulate(np.clip(target, 0, 1))
             target[-1] = 1.0
             self.targets[pair.first] = target
         self._place_orders(rows)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.blueprint.cells import Block, cells_frame
 from app.blueprint.correlation import nearest_correlation
-from app.blueprint.marginal import Marginal
+from app.blueprint.marginal import Marginal, missing_share
 from app.blueprint.rows import Floats, Mask
 from app.blueprint.sample import NODES, Latent, Order, Program
 from app.blueprint.statements import Statement
@@ -29,7 +29,7 @@ from app.schema.table import Field
 
 STEP = 1 / 32
 REACH = 9.0
-LARGEST_EFFECT = 5.0
+LARGEST_EFFECT = 4.4
 
 
 @dataclass(eq=False)
@@ -69,7 +69,7 @@ class Parameters:
     strata: dict[str, list[Marginal]] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     rules: tuple[Expression, ...] = ()
-    shifted: dict[str, Floats] = field(default_factory=dict)
+    shifted: dict[tuple[str, int], Floats] = field(default_factory=dict)
 
     def combination(self, block: int, fields: tuple[str, ...]) -> NDArray[np.int64]:
         """Return the number of each cell's combination of levels, −1 where one is missing."""
@@ -127,7 +127,7 @@ class Parameters:
             relevant = [s for s in relevant if not s.given or single_levels(schema, s.given) is not None]
             self.strata[name] = stratum_marginals(
                 schema, structure.item(name), structure.marginals[name], key, levels, shares,
-                stated, relevant, warn,  # type: ignore[arg-type]
+                stated, relevant, structure.thresholds.get(name, ()), warn,  # type: ignore[arg-type]
             )  # fmt: skip
 
     def _applies(self, name: str, block: int) -> Mask:
@@ -182,18 +182,26 @@ class Parameters:
             else np.zeros((1, 0, 0), np.float32),
             stratum,
             tuple(None if effect is None else np.ascontiguousarray(effect[:, back]) for effect in scaled),
-            {
-                n: structure.marginals[n].missing
-                for names in structure.blocks
-                for n in names
-                if n not in structure.gaps
-            },
+            self._gaps(),
             tuple(self.orders.values()),
             solved,
             tuple(_after_what_they_read(computed)),
             self.rules,
             tuple(item for item in schema.fields if item.name in checked),
         )
+
+    def _gaps(self) -> dict[str, float]:
+        """Return the share at random missing of what has no look-up of its own."""
+        structure = self.structure
+        found = {
+            name: structure.marginals[name].missing
+            for names in structure.blocks
+            for name in names
+            if name not in structure.gaps
+        }
+        for solved in structure.solved:
+            found[solved.item.name] = missing_share(solved.item, 0.0)
+        return found
 
     def _emptied_late(self, item: Field) -> bool:
         """Whether a field applies by something that is not known from one block's cells."""
@@ -244,7 +252,8 @@ class Parameters:
         key = structure.keys.get(name, ())
         if name in self.orders:
             key = ()
-        marginals = self.strata.get(name, [whole]) if key else [self._shifted(name, whole)]
+        wanted = self.strata.get(name, [whole]) if key else [whole]
+        marginals = [self._shifted(name, level, marginal) for level, marginal in enumerate(wanted)]
         applies_in = None
         relevant = structure.schema[name].relevant
         home = self._home_of(relevant.fields) if relevant is not None else None
@@ -269,9 +278,13 @@ class Parameters:
             applies_in,
         )
 
-    def _shifted(self, name: str, whole: Marginal) -> Marginal:
-        weights = self.shifted.get(name)
-        return whole if weights is None else replace(whole, weights=weights)
+    def _shifted(self, name: str, level: int, wanted: Marginal) -> Marginal:
+        """Return a distribution as it is drawn, so that what rules keep of it is the wanted one."""
+        factors = self.shifted.get((name, level))
+        if factors is None:
+            return wanted
+        weights = wanted.weights * factors
+        return replace(wanted, weights=weights / weights.sum())
 
     def _scores(
         self,
@@ -325,7 +338,10 @@ class Parameters:
         weights = self.blocks[block].weights
         if applies is not None and applies[0] == block:
             weights = weights * applies[1]
-        return block, _missing_by_cell(share, self._strata_of(block, stated), weights)
+        strata = self._strata_of(block, stated)
+        if self.structure.schema[name].statistics.missing is not None:
+            strata.append((np.ones(len(weights), np.bool_), share))
+        return block, _missing_by_cell(strata, weights)
 
     def _strata_of(self, block: int, stated: list[Statement]) -> list[tuple[Mask, float]]:
         schema = self.structure.schema
@@ -340,12 +356,12 @@ class Parameters:
         return found
 
 
-def _missing_by_cell(share: float, strata: list[tuple[Mask, float]], weights: Floats) -> Floats:
-    """Rake the odds of being missing to the strata's shares and the whole's."""
-    odds = np.full(len(weights), max(share, 1e-6) / max(1 - share, 1e-6))
-    everything = np.ones(len(weights), np.bool_)
+def _missing_by_cell(strata: list[tuple[Mask, float]], weights: Floats) -> Floats:
+    """Rake the odds of being missing to the strata's shares."""
+    middle = sum(asked for _, asked in strata) / len(strata)
+    odds = np.full(len(weights), max(middle, 1e-6) / max(1 - middle, 1e-6))
     for _ in range(60):
-        for mask, asked in (*strata, (everything, share)):
+        for mask, asked in strata:
             mass = weights * mask
             total = float(mass.sum())
             if total <= 0:

@@ -27,6 +27,7 @@ from app.schema.table import TableSchema
 LESS, EQUAL, GREATER = 0, 1, 2
 MOST_STATES = 2_000
 MOST_BINS = 1_024
+TINY = 1e-250
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,11 +204,11 @@ def cut_distribution(wanted: Floats, other: Floats) -> Floats:
     below = np.concatenate([[0.0], np.cumsum(other)])
     tail = 0.0
     for j in range(bins - 1, 0, -1):
-        here = max(found[j + 1], 1e-9)
+        here = max(found[j + 1], TINY)
         guess = here
         for _ in range(3):  # the other lies within the bin: cut there on average between its edges
-            reach = max((guess + here) / 2, 1e-9)
-            guess = min(max(wanted[j] - below[j], 0.0) / max(tail + other[j] / reach, 1e-12), here)
+            reach = max((guess + here) / 2, TINY)
+            guess = min(max(wanted[j] - below[j], 0.0) / max(tail + other[j] / reach, TINY), here)
         found[j] = guess
-        tail += other[j] / max((guess + here) / 2, 1e-9)
+        tail += other[j] / max((guess + here) / 2, TINY)
     return found

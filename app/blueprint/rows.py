@@ -31,6 +31,8 @@ class Rows:
         Where fields with `relevant` apply; absent for fields that always do.
     weights : ndarray of float64, shape (n,)
         Sum to 1.
+    drawn : int
+        How many candidates they were chosen from.
     """
 
     schema: TableSchema
@@ -38,6 +40,7 @@ class Rows:
     codes: Mapping[str, NDArray[Any]]
     applies: Mapping[str, Mask]
     weights: Floats
+    drawn: int = 0
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:

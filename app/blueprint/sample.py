@@ -120,8 +120,9 @@ class Order:
         Whether equality is forbidden.
     grid : ndarray of int64, shape (bins + 1,)
         Edges of bins of the column's ticks.
-    share : ndarray of float64, shape (bins + 1,)
-        The distribution function that is cut, at the edges.
+    log_share : ndarray of float64, shape (bins + 1,)
+        The logarithm of the distribution function that is cut (of what is left above, where `name` is at
+        least `other`), at the edges: columns that lie close together need its far tail.
     equal_in, free_in : (int, ndarray of bool, shape (cells,)) or None
         The block, and the cells where the two are equal, and where there is no order.
     """
@@ -131,7 +132,7 @@ class Order:
     upper: bool
     strict: bool
     grid: Ints
-    share: Floats
+    log_share: Floats
     equal_in: tuple[int, Mask] | None = None
     free_in: tuple[int, Mask] | None = None
 
@@ -253,6 +254,8 @@ class Program:
             else:
                 absent = _either(absent, _at_random(rng, item.missing, n))
             found.ticks[item.name], found.absent[item.name] = ticks, absent
+        for solved in self.solved:
+            found.absent[solved.item.name] = _at_random(rng, self.gaps.get(solved.item.name, 0.0), n)
         return found
 
     def _mixed(self, cells: Sequence[Ints], normal: Floats32) -> Floats32:
@@ -288,7 +291,7 @@ class Program:
     def _slot_shares(self) -> dict[int, Floats]:
         """The distribution function by slot of the columns that an order cuts."""
         return {
-            place: item.slot_shares.ravel()
+            place: np.clip(item.slot_shares.ravel(), 1e-12, 1 - 1e-12)
             for place, item in enumerate(self.latents)
             if item.name in self._order_of
         }
@@ -299,21 +302,23 @@ class Program:
         share = self._slot_shares[place][slot]
         other = self._other_ticks(order, found)
         absent = found.absent[order.other]
-        edge = other + 1 if order.upper != order.strict else other  # ticks below this edge are within
         if order.upper:
-            cap = np.interp(edge, order.grid, order.share)
-            reach = share * np.where(absent, 1.0, cap) if absent is not None else share * cap
+            edge = other if order.strict else other + 1  # ticks below this edge are within
         else:
             edge = other + 1 if order.strict else other
-            cap = np.interp(edge, order.grid, order.share)
-            if absent is not None:
-                cap = np.where(absent, 0.0, cap)
-            reach = cap + share * (1 - cap)
+        cut = np.interp(edge, order.grid, order.log_share)
         free = None
         if order.free_in is not None:
             free = order.free_in[1][cells[order.free_in[0]]]
-            reach = np.where(free, share, reach)
-        ticks = np.floor(np.interp(reach, order.share, order.grid)).astype(np.int64)
+        for whole in (absent, free):
+            if whole is not None:
+                cut = np.where(whole, 0.0, cut)
+        if order.upper:
+            reach = np.log(share) + cut
+            ticks = np.floor(np.interp(reach, order.log_share, order.grid)).astype(np.int64)
+        else:
+            reach = np.log1p(-share) + cut
+            ticks = np.floor(np.interp(-reach, -order.log_share, order.grid)).astype(np.int64)
         ticks = np.clip(ticks, order.grid[0], order.grid[-1] - 1)
         bound = np.minimum(ticks, edge - 1) if order.upper else np.maximum(ticks, edge)
         if absent is not None or free is not None:
@@ -363,17 +368,25 @@ class Program:
 
         columns: dict[str, Any] = {}
         n = 0
+        whole: dict[str, Any] = {}
+        sources = {name for solved in self.solved for name in (*solved.expression.fields, solved.base)}
         for name, ticks in drawn.ticks.items():
             absent = drawn.absent[name]
             n = len(ticks)
             writer = self.marginal(name)
             codes = np.maximum(ticks, 0) if writer.field.levels is not None else ticks
-            columns[name] = column(
-                writer.field, writer.encode(codes.astype(np.int64)), None if absent is None else absent.copy()
-            )
+            values = writer.encode(codes.astype(np.int64))
+            if name in sources:
+                whole[name] = column(writer.field, values.copy())
+            columns[name] = column(writer.field, values, None if absent is None else absent.copy())
         frame = pd.DataFrame(columns, index=pd.RangeIndex(n), copy=False)
-        for solved in self.solved:
-            frame[solved.item.name] = _solved(solved, frame)
+        if self.solved:
+            # From values that will be emptied too: what is missing is one column's own affair.
+            complete = pd.DataFrame(whole, index=frame.index, copy=False)
+            for solved in self.solved:
+                found = solved_column(solved, complete)
+                absent = drawn.absent[solved.item.name]
+                frame[solved.item.name] = found if absent is None else found.mask(absent)
         for item in self.steps:
             if item.formula is not None:
                 frame[item.name] = formula_column(item, frame)
@@ -412,7 +425,8 @@ class Program:
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 
 
-def _solved(solved: Solved, frame: pd.DataFrame) -> pd.Series[Any]:
+def solved_column(solved: Solved, frame: pd.DataFrame) -> pd.Series[Any]:
+    """Return the column that makes a formula have its drawn value."""
     from app.schema.evaluate import as_column, evaluate
 
     found = evaluate(solved.expression, frame)

@@ -19,7 +19,7 @@ def guessed_signs(structure: Structure) -> dict[str, int]:
     nearest to a correlation matrix (the sum of its negative eigenvalues is least), found by flipping one
     after another.
     """
-    names = list(structure.marginals)
+    names = list(dict.fromkeys([*structure.marginals, *(n for s in structure.statements for n in s.fields)]))
     place = {name: number for number, name in enumerate(names)}
     matrix = np.eye(len(names))
     open_ones: list[tuple[Statement, int, int, float]] = []

@@ -11,6 +11,15 @@ from app.blueprint.structure import Structure
 MOST_DIMENSIONS = 64
 
 
+DEAREST = 20.0
+"""What losing nearly every candidate counts, in the sum of gaps."""
+
+
+def lost(rows: Rows) -> float:
+    """Return what candidates turned away count: rows that are nearly never accepted are no use."""
+    return DEAREST * max(0.0, 0.5 - len(rows) / max(rows.drawn, 1))
+
+
 def simulate(program: Program, structure: Structure, n: int, seed: int = 0) -> Rows:
     """Return the candidates that keep every rule, weighted as the program's tilt accepts them.
 
@@ -55,4 +64,4 @@ def simulate(program: Program, structure: Structure, n: int, seed: int = 0) -> R
             numbers[item.name] = numbers_of(item, frame[item.name])
         if item.relevant is not None and set(item.relevant.fields) <= set(frame.columns):
             applies[item.name] = holds_relevant(item.relevant, frame)
-    return Rows(schema, numbers, codes, applies, weights)
+    return Rows(schema, numbers, codes, applies, weights, n)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from app.schema.rules import Expression
 from app.schema.table import Field, TableSchema
+
+MUCH = 1e6
+"""Freedom of an input of which something is stated in strata alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,12 @@ class Solved:
 
 
 def solved_inputs(schema: TableSchema, drawn: Iterable[Field]) -> tuple[Solved, ...]:
-    """Find the fields that are better computed from a stated formula than drawn."""
+    """Find the fields that are better computed from a stated formula than drawn.
+
+    An input of which nothing is stated; else, where all are stated, the one that varies most, if the
+    formula's value varies less: what is computed misses its own spread by the least part of it.
+    """
     free = {item.name: item for item in drawn}
-    stated = {conditional.field for conditional in schema.conditionals}
     taken: set[str] = set()
     found = []
     for target in schema.fields:
@@ -43,11 +50,11 @@ def solved_inputs(schema: TableSchema, drawn: Iterable[Field]) -> tuple[Solved, 
             continue
         if not replace(target.statistics, missing=None).declared:
             continue
-        for name in target.formula.fields:
+        for name in sorted(target.formula.fields, key=lambda name: -_freedom(schema, target, name)):
             item = free.get(name)
-            if item is None or name in taken or name in stated or item.levels is not None:
+            if item is None or name in taken or _freedom(schema, target, name) <= 1:
                 continue
-            if replace(item.statistics, missing=None).declared or item.relevant is not None:
+            if item.levels is not None or item.relevant is not None:
                 continue
             if any(name in _reads(other) for other in schema.fields if other.name != target.name):
                 continue
@@ -57,6 +64,41 @@ def solved_inputs(schema: TableSchema, drawn: Iterable[Field]) -> tuple[Solved, 
                 taken |= {name}
                 break
     return tuple(found)
+
+
+def _freedom(schema: TableSchema, target: Field, name: str) -> float:
+    """Return how much more an input varies than the formula's value: infinitely where nothing is stated."""
+    if name not in schema:
+        return 0.0
+    item = schema[name]
+    stated = replace(item.statistics, missing=None).declared
+    if not stated and all(conditional.field != name for conditional in schema.conditionals):
+        return math.inf
+    own, other = _spread(item), _spread(target)
+    if not stated:
+        return MUCH
+    if own is None or other is None:
+        return 0.0
+    if any(isinstance(node, ast.Mult | ast.Div | ast.Pow) for node in ast.walk(target.formula.tree)):  # type: ignore[union-attr]
+        middle, centre = _middle(item), _middle(target)
+        return abs(own / middle) / abs(other / centre) if middle and centre else 0.0
+    return own / other
+
+
+def _spread(item: Field) -> float | None:
+    statistics = item.statistics
+    if statistics.sd is not None:
+        return statistics.sd or None
+    values = [value for _, value in statistics.quantiles]
+    return (max(values) - min(values)) / 3 or None if len(values) > 1 else None
+
+
+def _middle(item: Field) -> float | None:
+    statistics = item.statistics
+    if statistics.mean is not None or statistics.median is not None:
+        return statistics.mean if statistics.mean is not None else statistics.median
+    values = [value for _, value in statistics.quantiles]
+    return sum(values) / len(values) if values else None
 
 
 def _reads(item: Field) -> set[str]:

@@ -7,10 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from app.blueprint.cells import cells_frame
 from app.blueprint.marginal import Marginal, declared_marginal
 from app.blueprint.reweighting import reweigh
-from app.blueprint.rows import Floats, Rows
+from app.blueprint.rows import Floats, Mask, Rows
 from app.blueprint.statements import Statement
+from app.schema.evaluate import breaks
+from app.schema.frames import column
+from app.schema.rules import Expression
 from app.schema.table import Conditional, Field, Statistics, TableSchema
 
 MOST_POINTS = 24_000
@@ -36,6 +40,7 @@ def stratum_marginals(
     shares: Floats,
     conditionals: Sequence[Conditional | None],
     statements: Sequence[Statement],
+    rules: Sequence[Expression],
     warn: Callable[[str, str], None],
 ) -> list[Marginal]:
     """Find the distribution of a field at each level of its key.
@@ -54,17 +59,13 @@ def stratum_marginals(
         What is stated of each stratum.
     statements : sequence of Statement
         What is stated of the field alone and by this key.
+    rules : sequence of Expression
+        What bounds the field at each level: values that break one get no weight.
     """
     if not whole.firm:
         return [
-            whole
-            if conditional is None
-            else declared_marginal(
-                schema,
-                replace(item, statistics=merged(item.statistics, conditional.statistics)),
-                lambda *_: None,
-            )
-            for conditional in conditionals
+            _allowed(schema, marginal, key, level, rules)
+            for marginal, level in zip(_separate(schema, item, whole, conditionals), levels, strict=True)
         ]
     first, last, weights = whole.first, whole.last, whole.weights
     most = max(MOST_POINTS // len(levels), 64)
@@ -75,10 +76,17 @@ def stratum_marginals(
     codes = {
         name: np.repeat(np.array([level[place] for level in levels]), bins) for place, name in enumerate(key)
     }
-    mass = (shares[:, None] * weights[None, :]).ravel()
-    rows = Rows(
-        schema, {item.name: np.tile(centres, strata)}, codes, {}, np.maximum(mass, 1e-14) / mass.sum()
-    )
+    mass = shares[:, None] * weights[None, :]
+    coarse = replace(whole, first=first, last=last, weights=weights)
+    possible = np.stack([_possible(schema, coarse, key, level, rules) for level in levels])
+    mass = np.where(possible, np.maximum(mass, 1e-14), 0.0)
+    mass = mass * (shares / np.maximum(mass.sum(axis=1), 1e-300))[:, None]
+    mass = mass.ravel()
+    values = np.tile(centres, strata)
+    numbers = {} if item.levels is not None else {item.name: values}
+    if item.levels is not None:
+        codes[item.name] = np.tile(first, strata)
+    rows = Rows(schema, numbers, codes, {}, mass / mass.sum())
     for _ in range(ROUNDS):
         rows = reweigh(rows, statements, passes=20)
         # A stratum keeps its share of the rows, whatever it would rather be.
@@ -92,6 +100,52 @@ def stratum_marginals(
         replace(whole, first=first, last=last, weights=row / row.sum()) if row.sum() > 0 else whole
         for row in by_stratum
     ]
+
+
+def _separate(
+    schema: TableSchema, item: Field, whole: Marginal, conditionals: Sequence[Conditional | None]
+) -> list[Marginal]:
+    return [
+        whole
+        if conditional is None
+        else declared_marginal(
+            schema,
+            replace(item, statistics=merged(item.statistics, conditional.statistics)),
+            lambda *_: None,
+        )
+        for conditional in conditionals
+    ]
+
+
+def _allowed(
+    schema: TableSchema,
+    marginal: Marginal,
+    key: Sequence[str],
+    level: tuple[int, ...],
+    rules: Sequence[Expression],
+) -> Marginal:
+    weights = marginal.weights * _possible(schema, marginal, key, level, rules)
+    return replace(marginal, weights=weights / weights.sum()) if weights.sum() > 0 else marginal
+
+
+def _possible(
+    schema: TableSchema,
+    marginal: Marginal,
+    key: Sequence[str],
+    level: tuple[int, ...],
+    rules: Sequence[Expression],
+) -> Mask:
+    """Tell the bins all of whose values keep the rules: as far as their two ends tell."""
+    good = np.ones(len(marginal.first), np.bool_)
+    if not rules:
+        return good
+    states = np.repeat(np.array([level], np.int16), len(good), axis=0)
+    frame = cells_frame(schema, key, states)
+    for ends in (marginal.first, marginal.last):
+        frame[marginal.field.name] = column(marginal.field, marginal.encode(ends))
+        for rule in rules:
+            good &= ~breaks(rule, frame)
+    return good if good.any() else np.ones(len(good), np.bool_)
 
 
 def _coarser(

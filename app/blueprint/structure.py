@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,10 @@ class Structure:
         Fields of blocks whose missing values are a state of their own.
     statements : tuple of Statement
         All that can be measured on rows.
+    home : mapping of name to int
+        The block of a field with levels.
+    thresholds : mapping of name to tuple of Expression
+        Rules that bound a latent column by its key: kept by its distributions, nothing is turned away.
     """
 
     schema: TableSchema
@@ -52,6 +57,7 @@ class Structure:
     gaps: frozenset[str]
     statements: tuple[Statement, ...]
     home: Mapping[str, int] = field(default_factory=dict)
+    thresholds: Mapping[str, tuple[Expression, ...]] = field(default_factory=dict)
 
     def item(self, name: str) -> Field:
         """Return the drawn field of that name, as it is drawn."""
@@ -79,6 +85,7 @@ def structure_of(schema: TableSchema, fields: Iterable[Field], warn: Callable[[s
     )
     marginals: dict[str, Marginal] = {}
     for item in drawn:
+        item = _with_hints(schema, _within_orders(schema, item))
         marginal = declared_marginal(schema, item, warn)
         if item.type == "number" and item.levels is None and item.decimals is None:
             # Strata share the whole's ticks, whatever their own sd would say.
@@ -94,9 +101,72 @@ def structure_of(schema: TableSchema, fields: Iterable[Field], warn: Callable[[s
     home = {name: place for place, names in enumerate(blocks) for name in names}
     latents = tuple(item.name for item in drawn if item.name not in home)
     keys = {name: key for name in latents if (key := _key(schema, name, home, marginals))}
+    thresholds = _thresholds(schema, latents, home, marginals, keys)
     return Structure(
-        schema, drawn, solved, marginals, tuple(blocks), latents, keys, gaps & set(home), statements, home
+        schema,
+        drawn,
+        solved,
+        marginals,
+        tuple(blocks),
+        latents,
+        keys,
+        gaps & set(home),
+        statements,
+        home,
+        thresholds,
     )
+
+
+def _within_orders(schema: TableSchema, item: Field) -> Field:
+    """Bound a number by what rules put below and above it."""
+    if item.levels is not None or item.type == "string":
+        return item
+    low, high = item.constraints.minimum, item.constraints.maximum
+    for rule in schema.rules:
+        for lesser, greater in ordered_names(rule.tree):
+            if greater == item.name and lesser in schema:
+                bound = schema[lesser].constraints.minimum
+                if bound is not None and (low is None or item.to_number(bound) > item.to_number(low)):
+                    low = bound
+            if lesser == item.name and greater in schema:
+                bound = schema[greater].constraints.maximum
+                if bound is not None and (high is None or item.to_number(bound) < item.to_number(high)):
+                    high = bound
+    if (low, high) == (item.constraints.minimum, item.constraints.maximum):
+        return item
+    return replace(item, constraints=replace(item.constraints, minimum=low, maximum=high))
+
+
+def ordered_names(tree: ast.expr) -> list[tuple[str, str]]:
+    """Return (lesser, greater) for each comparison of two names that a rule demands."""
+    match tree:
+        case ast.Compare(
+            left=ast.Name(id=first), ops=[ast.LtE() | ast.Lt()], comparators=[ast.Name(id=second)]
+        ):
+            return [(first, second)]
+        case ast.Compare(
+            left=ast.Name(id=first), ops=[ast.GtE() | ast.Gt()], comparators=[ast.Name(id=second)]
+        ):
+            return [(second, first)]
+        case ast.BoolOp(op=ast.And(), values=parts):
+            return [pair for part in parts for pair in ordered_names(part)]
+    return []
+
+
+def _with_hints(schema: TableSchema, item: Field) -> Field:
+    """Give a number of which only conditionals are stated the mean and sd that these average to."""
+    if replace(item.statistics, missing=None).declared or item.levels is not None or item.type == "string":
+        return item
+    stated = [c.statistics for c in schema.conditionals if c.field == item.name]
+    centres = [float(m) for s in stated if (m := s.mean if s.mean is not None else s.median) is not None]
+    if not centres:
+        return item
+    mean = sum(centres) / len(centres)
+    spreads = [s.sd for s in stated if s.sd is not None]
+    between = sum((centre - mean) ** 2 for centre in centres) / len(centres)
+    within = sum(sd**2 for sd in spreads) / len(spreads) if spreads else None
+    sd = math.sqrt(within + between) if within is not None else None
+    return replace(item, statistics=replace(item.statistics, mean=mean, sd=sd))
 
 
 def single_levels(schema: TableSchema, given: Sequence[Condition]) -> tuple[int, ...] | None:
@@ -213,6 +283,33 @@ def _key(
         sorted(worth),
         key=lambda fields: worth[fields] / math.prod(len(schema[one].levels or ()) for one in fields),
     )
+
+
+def _thresholds(
+    schema: TableSchema,
+    latents: Sequence[str],
+    home: Mapping[str, int],
+    marginals: Mapping[str, Marginal],
+    keys: dict[str, tuple[str, ...]],
+) -> dict[str, tuple[Expression, ...]]:
+    """Find rules about one number and some fields of one block; make these its key where there is room."""
+    found: dict[str, tuple[Expression, ...]] = {}
+    tied = {n for rule in schema.rules for pair in ordered_names(rule.tree) for n in pair}
+    for rule in schema.rules:
+        numbers = [name for name in rule.fields if name not in home]
+        rest = [name for name in rule.fields if name in home]
+        if len(numbers) != 1 or numbers[0] not in latents or numbers[0] in tied or "isnull" in rule.text:
+            continue
+        name = numbers[0]
+        if schema[name].levels is not None or not rest:
+            continue
+        key = tuple(sorted({*keys.get(name, ()), *rest}))
+        strata = math.prod(len(schema[one].levels or ()) for one in key)
+        if strata > MOST_STRATA or len({home[one] for one in key}) != 1:
+            continue
+        keys[name] = key
+        found[name] = (*found.get(name, ()), rule)
+    return found
 
 
 def fields_of_rules(rules: Iterable[Expression]) -> set[str]:

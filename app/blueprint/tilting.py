@@ -25,6 +25,9 @@ ACTIVE = 0.3
 TOP_SHARE = 0.002
 """Share of candidates whose weight may lie above what is accepted with certainty."""
 
+HOPELESS = 40.0
+"""Distance, in tolerances, beyond which no reweighting brings a statement: it is left as it is."""
+
 LEAST_KEPT = 0.12
 """Share of candidates that the tilt keeps at least: it is for corrections, not for everything."""
 
@@ -60,7 +63,9 @@ def find_tilt(
         excess = loss(measured)
         if best is None or excess < best[0] - 1e-9:
             best = (excess, {names: table.copy() for names, table in tables.items()}, top, current)
-        new = {k for k, item in enumerate(measured) if abs(item.gap) > ACTIVE and item.influence.any()}
+        new = {
+            k for k, item in enumerate(measured) if ACTIVE < abs(item.gap) < HOPELESS and item.influence.any()
+        }
         if not new - active and max((abs(measured[k].gap) for k in active), default=0.0) < ACTIVE / 2:
             break
         active |= new

@@ -18,6 +18,7 @@ from app.errors import Fault, InvalidInput
 from app.generators.base import MIN_CELL, Capabilities, Progress, Sampler
 from app.generators.ctgan_plan import Follower, counted, plan_for
 from app.generators.machinery import (
+    Component,
     OneColumn,
     assemble,
     drawn_fields,
@@ -150,7 +151,9 @@ class CTGAN:
             return assemble(schema, [OneColumn(marginal) for marginal in marginals], warn)
         table = self._trained(schema, columns, train, seed, progress, warn)
         plain = assemble(schema, [table, *rest], _silent)
-        (component,) = [each for each in plain.components if table in each.parts]
+        (component,) = [
+            each for each in plain.components if isinstance(each, Component) and table in each.parts
+        ]
         return assemble(schema, [settle(schema, table, component, seed), *rest], warn)
 
     def _trained(
