@@ -238,6 +238,7 @@ class ServiceUnavailable(SynthwardError):
     slug = "service-unavailable"
     title = "A part of the service does not answer"
 
+
 class ProviderError(SynthwardError):
     """A language model could not be asked, or what it answered could not be used."""
 

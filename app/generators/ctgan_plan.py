@@ -186,7 +186,8 @@ class Follower:
         warn(
             "",
             f"Training {ended} after {counted(self._done, 'epoch')}; the weights of epoch {epoch} were "
-            f"taken, whose rows agree best with the train part (validation score {score:.3f}; 1 is full agreement).",
+            "taken, whose rows agree best with the train part "
+            f"(validation score {score:.3f}; 1 is full agreement).",
         )
         return training.frozen(weights, self._rng)
 
