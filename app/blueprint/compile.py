@@ -136,7 +136,7 @@ def cuts_of(structure: Structure) -> dict[str, list[float]]:
 def _tilted(program: Program, structure: Structure, progress: Callable[[float], None]) -> Program:
     if not structure.statements:
         return program
-    rows = simulate(program, structure, 98_304 if len(structure.marginals) <= 60 else 24_576)
+    rows = simulate(program, structure, 65_536 if len(structure.marginals) <= 60 else 16_384)
     tilt, _ = find_tilt(rows, structure.statements, cuts_of(structure))
     progress(0.9)
     return replace(program, tilt=tilt)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -394,16 +395,22 @@ class Program:
                 frame[item.name] = frame[item.name].mask(~holds_relevant(item.relevant, frame))
         return frame
 
-    def accepted(self, frame: pd.DataFrame) -> Mask:
-        """Tell the candidates that break no rule and no bound."""
+    def accepted(self, frame: pd.DataFrame, rejected: Counter[str] | None = None) -> Mask:
+        """Tell the candidates that break no rule and no bound; count in `rejected` what the others break."""
         from app.schema.evaluate import Columns
 
         good = np.ones(len(frame), np.bool_)
         columns = Columns(frame)
         for rule in self.rules:
-            good &= ~columns.breaks(rule)
+            broken = columns.breaks(rule)
+            good &= ~broken
+            if rejected is not None:
+                rejected[f"the rule `{rule.text}`"] += int(broken.sum())
         for item in self.bounded:
-            good &= within_bounds(item, frame[item.name])
+            within = within_bounds(item, frame[item.name])
+            good &= within
+            if rejected is not None:
+                rejected[f"the constraints of `{item.name}`"] += int((~within).sum())
         return good
 
     def log_weights(self, frame: pd.DataFrame) -> Floats32:
@@ -570,12 +577,13 @@ class BlueprintRows:
         import pandas as pd
 
         kept: list[pd.DataFrame] = []
+        rejected: Counter[str] = Counter()
         made = drawn = block = 0
         size = FIRST_BLOCK
         while made < n_rows:
             if block >= PATIENCE and made < LEAST_ACCEPTED * drawn:
-                raise RowShortfall(n_rows, made, self._blame(drawn, made))
-            frame = self.block(shard, block, size, seed)
+                raise RowShortfall(n_rows, made, _blame(rejected, drawn, made))
+            frame = self.block(shard, block, size, seed, rejected)
             kept.append(frame)
             made += len(frame)
             drawn += size
@@ -584,26 +592,33 @@ class BlueprintRows:
         whole = pd.concat(kept, ignore_index=True) if len(kept) > 1 else kept[0]
         return whole.iloc[:n_rows]
 
-    def block(self, shard: int, block: int, size: int, seed: SeedSequence) -> pd.DataFrame:
+    def block(
+        self, shard: int, block: int, size: int, seed: SeedSequence, rejected: Counter[str]
+    ) -> pd.DataFrame:
         """Return the accepted candidates of one block."""
         rng = stream(seed, shard, self.place, block)
         program = self.program
         frame = program.frame(program.draw(rng, size))
         good: Mask | None = None
         if program.rules or program.bounded:
-            good = program.accepted(frame)
+            good = program.accepted(frame, rejected)
         if program.tilt is not None:
             chosen = _chosen(program.tilt, program.log_weights(frame), rng)
             good = chosen if good is None else good & chosen
         frame = frame[list(self.names)]
         return frame if good is None or good.all() else frame[good]
 
-    def _blame(self, drawn: int, made: int) -> str:
-        rules = ", ".join(f"`{rule.text}`" for rule in self.program.rules) or "the constraints"
+
+def _blame(rejected: Counter[str], drawn: int, made: int) -> str:
+    reason, count = rejected.most_common(1)[0] if rejected else ("the tilt", drawn - made)
+    if count == drawn:
         return (
-            f"{rules} turned away {drawn - made} of {drawn} candidates. "
-            "Loosen them, or declare statistics that agree with them."
+            f"{reason} held for none of {drawn} candidates. Correct it, or the statistics of what it reads."
         )
+    return (
+        f"{reason} turned away {count} of {drawn} candidates, and {made} were kept. "
+        "Loosen it, or declare statistics that agree with it."
+    )
 
 
 @dataclass(frozen=True, eq=False)

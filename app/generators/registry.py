@@ -17,6 +17,7 @@ from app.generators.base import Generator
 GROUP = "synthward.generators"
 
 BUILT_IN = {
+    "blueprint": "app.generators.blueprint:Blueprint",
     "ctgan": "app.generators.ctgan:CTGAN",
     "marginals": "app.generators.marginals:Marginals",
 }

@@ -1,0 +1,214 @@
+"""Rows that have the statistics that are declared: marginals, associations, conditionals, formulas, rules.
+
+No real data, no model, no training: the schema's statements are compiled into a program (`app.blueprint`),
+and what the rows then have is told statement by statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Option
+
+from app.blueprint.model import Blueprint as Document
+from app.errors import Fault, InvalidInput
+from app.generators.base import Capabilities, Progress, Sampler
+from app.generators.machinery import assemble, assemble_around, drawn_fields, reads_fresh
+from app.schema.table import TableSchema
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from app.blueprint.compile import Compiled
+    from app.blueprint.statements import Outcome
+
+MOST_TOLD = 20
+"""Statements that a refusal lists."""
+
+
+@dataclass(frozen=True, eq=False)
+class BlueprintSampler:
+    """A sampler with the document that it was compiled from.
+
+    Parameters
+    ----------
+    rows : Sampler
+    blueprint : bytes
+        The blueprint's JSON, with what became of each statement.
+    repairs : tuple of dict
+        Statements that the rows do not have as asked, furthest first.
+    """
+
+    rows: Sampler
+    blueprint: bytes
+    repairs: tuple[dict[str, Any], ...]
+
+    def sample_shard(self, index: int, n_rows: int, *, seed: np.random.SeedSequence) -> pd.DataFrame:
+        """Return exactly `n_rows` rows of shard `index` (see `app.generators.base.Sampler`)."""
+        return self.rows.sample_shard(index, n_rows, seed=seed)
+
+
+class Blueprint:
+    """Declared statistics become rows. Built as `Blueprint(Blueprint.Options())`."""
+
+    class Options(BaseModel):
+        """What a caller may choose."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+        blueprint: Document | None = Option(
+            None,
+            description="a blueprint, as GET /v1/jobs/{id}/blueprint gave it, or edited; it takes the place "
+            "of the schema's statements, and its columns are the schema's",
+        )
+        on_infeasible: Literal["repair", "fail"] = Option(
+            "repair",
+            description="statements that cannot hold together: move to the nearest possible, or fail the job",
+        )
+
+    name = "blueprint"
+    description = (
+        "Rows that have the declared statistics: marginals, associations, conditionals, formulas and rules."
+    )
+    version = "1"
+    capabilities = Capabilities(
+        prefix=True,
+        honours=frozenset({"marginals", "missing", "associations", "conditionals", "formulas", "rules"}),
+    )
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def fit(
+        self,
+        schema: TableSchema,
+        train: pd.DataFrame | None,
+        *,
+        seed: np.random.SeedSequence,
+        progress: Progress,
+        warn: Callable[[str, str], None],
+    ) -> Sampler:
+        """Compile what is stated; nothing of the program is random, so `seed` is not used.
+
+        Raises
+        ------
+        InvalidInput
+            Where a posted blueprint has other columns than the schema, or with `on_infeasible: "fail"`
+            where statements cannot hold together.
+        """
+        from app.blueprint.declare import declare
+
+        document = self.options.blueprint
+        stated = schema if document is None else _agreeing(document, schema)
+        return sampler_of(
+            stated,
+            declare(stated) if document is None else document,
+            progress=progress,
+            warn=warn,
+            fail=self.options.on_infeasible == "fail",
+        )
+
+
+def sampler_of(
+    schema: TableSchema,
+    document: Document,
+    *,
+    progress: Progress,
+    warn: Callable[[str, str], None],
+    fail: bool = False,
+) -> BlueprintSampler:
+    """Compile a schema's statements into a sampler.
+
+    Parameters
+    ----------
+    document : Blueprint
+        Of the schema: what becomes of its statements is entered into it.
+    fail : bool
+        Whether statements that are not met as asked end the work.
+    """
+    from app.blueprint.compile import compile_schema
+    from app.blueprint.outcomes import Guessed, Settled, with_outcomes
+    from app.blueprint.sample import BlueprintCandidates, BlueprintRows
+
+    drawn = drawn_fields(schema)
+    if not drawn:  # nothing but ids, texts and formulas of nothing
+        return BlueprintSampler(assemble(schema, [], warn), document.to_json().encode(), ())
+    compiled = compile_schema(schema, drawn, warn=warn, progress=lambda share: progress(0.95 * share))
+    settled = [
+        Settled(outcome.statement.pointer, outcome.statement.asked, outcome.achieved, outcome.moved)
+        for outcome in compiled.outcomes
+    ]
+    if fail:
+        _refuse(compiled)
+    guesses = [
+        Guessed(at.removesuffix("/value"), 1 if sign > 0 else -1, "nothing declares a direction")
+        for at, sign in compiled.guesses.items()
+        if _is_open(schema, at)
+    ]
+    told = with_outcomes(document, schema, settled, guesses)
+    for outcome in _missed(compiled)[:MOST_TOLD]:
+        warn(
+            outcome.statement.pointer,
+            f"{outcome.statement.asked:.4g} was asked and cannot hold with the rest: the nearest that "
+            f"was reached is {outcome.achieved:.4g}, {outcome.moved:.1f} tolerances away.",
+        )
+    if reads_fresh(schema):
+        names = tuple(field.name for field in drawn)
+        rows = assemble(schema, [BlueprintCandidates(replace(compiled.program, rules=()), names)], warn)
+    else:
+        kept = {field.name for field in drawn} | {f.name for f in schema.fields if f.formula is not None}
+        names = tuple(field.name for field in schema.fields if field.name in kept)
+        rows = assemble_around(schema, BlueprintRows(compiled.program, names), warn)
+    progress(1.0)
+    repairs = tuple(repair.model_dump(mode="json") for repair in told.repairs)
+    return BlueprintSampler(rows, told.to_json().encode(), repairs)
+
+
+def _agreeing(document: Document, schema: TableSchema) -> TableSchema:
+    stated = document.to_schema()
+    if stated.names != schema.names or any(
+        mine.type != other.type for mine, other in zip(stated.fields, schema.fields, strict=True)
+    ):
+        raise InvalidInput(
+            [
+                Fault(
+                    "/fields",
+                    "The posted blueprint has other columns than the schema: post the schema that it was "
+                    "made of, or edit both alike.",
+                )
+            ]
+        )
+    return stated
+
+
+def _refuse(compiled: Compiled) -> None:
+    missed = _missed(compiled)
+    if missed:
+        raise InvalidInput(
+            Fault(
+                outcome.statement.pointer,
+                f"{outcome.statement.asked:.4g} was asked and {outcome.achieved:.4g} is the nearest that was "
+                f"reached, {outcome.moved:.1f} tolerances away. Correct it or what contradicts it, or choose "
+                '`on_infeasible: "repair"`.',
+            )
+            for outcome in missed[:MOST_TOLD]
+        )
+
+
+def _missed(compiled: Compiled) -> list[Outcome]:
+    """Return the outcomes beyond their tolerance, furthest first."""
+    from app.blueprint.outcomes import BEYOND
+
+    return sorted(
+        (outcome for outcome in compiled.outcomes if outcome.moved > BEYOND), key=lambda one: -one.moved
+    )
+
+
+def _is_open(schema: TableSchema, at: str) -> bool:
+    """Whether the association at this pointer declares no direction."""
+    parts = at.split("/")
+    return parts[1] == "associations" and schema.associations[int(parts[2])].sign is None
