@@ -15,7 +15,7 @@ from app.evaluation.bootstrap import folding, jackknife_error, person_codes, ran
 from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled, present
 from app.evaluation.conformance import level_text
 from app.evaluation.fidelity_associations import at_most
-from app.evaluation.intervals import mean_distance
+from app.evaluation.intervals import mean_distance, rare
 from app.schema.table import Field
 
 FARTHEST_SD = 10.0
@@ -411,6 +411,10 @@ class LevelCoverage:
         value = float(np.mean([row["value"] for row in table]))
         baselines = [row["baseline"] for row in table if row["baseline"] is not None]
         baseline = float(np.mean(baselines)) if len(baselines) == len(table) else None
+        parts = sum(row["parts"] for row in table)
+        missed = sum(row["parts"] - row["reached"] for row in table)
+        # Whether a part is reached is chance where few rows are expected: what is missed is a rare event.
+        least, most = rare(missed, (1 - value) / missed if missed else 1 / parts)
         short = [row["column"] for row in table if row["value"] < 1]
         reading = (
             f"The synthetic rows reach {value:.1%} of the levels and value ranges of the real columns"
@@ -420,11 +424,13 @@ class LevelCoverage:
         )
         return Score(
             value=value,
+            interval=(max(min(1 - most, value), 0.0), min(max(1 - least, value), 1.0)),
             baseline=baseline,
             reading=reading,
             details={
                 "aggregate": "mean of value over columns; value = parts reached / parts",
                 "table": table,
+                "interval": "of the parts that are not reached, as rare events (mid-P Poisson), 95 %",
                 "smallest_part": cell,
             },
         )

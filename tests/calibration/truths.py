@@ -45,7 +45,7 @@ TRUTHS: Mapping[str, Truth] = {
     "contingency_similarity": Truth(),
     "wasserstein_in_sd": Truth(),
     "missingness": Truth(),
-    "level_coverage": Truth(interval=False),
+    "level_coverage": Truth(),
     "c2st": Truth(0.5),
     "subgroup_similarity": Truth(interval=False),
     "study_protocol": Truth(interval=False),
