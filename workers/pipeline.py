@@ -92,20 +92,22 @@ def run_job(desk: Desk, job_id: str) -> None:
                 return
             if held.sampled:
                 rows = leases.artifacts(desk.engine, job_id, "data")
+                told = leases.artifacts(desk.engine, job_id, "blueprint")
                 warnings: list[dict[str, str]] = []
             else:
-                warnings = work.ask("fit")["warnings"]
+                fitted = work.ask("fit")
+                told, warnings = _artifacts(fitted["told"]), fitted["warnings"]
                 if lease.large:
-                    _share_out(lease, work, warnings)
+                    _share_out(lease, work, told, warnings)
                     return
                 answer = work.ask("sample")
                 rows, warnings = _artifacts(answer["parts"]), answer["warnings"]
             if not held.work.evaluation.get("enabled", True):
-                _finish(lease, rows, warnings, release=_unassessed(held))
+                _finish(lease, [*told, *rows], warnings, release=_unassessed(held))
                 return
             if not held.sampled:
                 lease.stage = "store"
-                _patiently(lease, lambda: leases.record_sampled(desk.engine, held, rows, warnings))
+                _patiently(lease, lambda: leases.record_sampled(desk.engine, held, [*told, *rows], warnings))
             judged = work.ask(
                 "report_death" if lease.evaluation_is_hopeless else "evaluate",
                 parts=[dataclasses.asdict(part) for part in rows],
@@ -130,12 +132,14 @@ def run_shards(desk: Desk, job_id: str) -> None:
                 return
 
 
-def _share_out(lease: JobLease, work: Attempt, warnings: Sequence[dict[str, str]]) -> None:
+def _share_out(
+    lease: JobLease, work: Attempt, told: Sequence[Artifact], warnings: Sequence[dict[str, str]]
+) -> None:
     """Store the fitted model and ring for workers to make the shards."""
     desk, held = lease.desk, lease.held
     (model,) = _artifacts([work.ask("store_model")["model"]])
     shards = plan_shards(held.work.rows, held.work.replicates)
-    _patiently(lease, lambda: leases.share_out(desk.engine, held, model, shards, warnings))
+    _patiently(lease, lambda: leases.share_out(desk.engine, held, [model, *told], shards, warnings))
     for _ in range(min(len(shards), _MOST_RINGS)):
         _ring(lambda: desk.queue.send_shards(held.work.id))
 

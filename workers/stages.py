@@ -104,8 +104,7 @@ class Bench:
         self._prefix = order.get("prefix", self._prefix)
         match order["do"]:
             case "fit":
-                self.fit()
-                return {"warnings": self._warnings}
+                return {"told": self.fit(), "warnings": self._warnings}
             case "sample":
                 return {"parts": self.sample(), "warnings": self._warnings}
             case "store_model":
@@ -125,8 +124,14 @@ class Bench:
 
     # fit ---------------------------------------------------------------------------------------------
 
-    def fit(self) -> None:
-        """Fit the generator, on the train part alone where it learns from a real table."""
+    def fit(self) -> list[dict[str, Any]]:
+        """Fit the generator, on the train part alone where it learns from a real table.
+
+        Returns
+        -------
+        list of dict
+            The stored blueprint, where the generator has one.
+        """
         self._voice.progress("fit", 0.0)
         generator_class = registry.load(self._job["generator"])
         options = generator_class.Options.model_validate(self._job["options"])
@@ -140,7 +145,16 @@ class Bench:
             )
         except InvalidInput as error:  # a generator points into the schema, a job's owner looks at the job
             raise InvalidInput([fault.under("/schema") for fault in error.faults]) from error
+        told = self._store_blueprint()
         self._voice.progress("fit", 1.0)
+        return told
+
+    def _store_blueprint(self) -> list[dict[str, Any]]:
+        blueprint: bytes | None = getattr(self._sampler, "blueprint", None)
+        if blueprint is None:
+            return []
+        key = f"{self._prefix}blueprint.json"
+        return [_recorded("blueprint", self._patiently(lambda: self._store.put_bytes(key, blueprint)))]
 
     def _assignment(self) -> Assignment:
         receipts = Receipts(self._store, self._job["id"], self._patiently)

@@ -356,11 +356,14 @@ def give_up(engine: Engine, held: Claim, *, pause: float, evaluating: bool) -> N
 def share_out(
     engine: Engine,
     held: Claim,
-    model: Artifact,
+    fitted: Sequence[Artifact],
     shards: Sequence[tuple[int, int, int]],
     warnings: Sequence[Any],
 ) -> None:
-    """Record the fitted model and the shards (replicate, number, rows) that any worker may now make."""
+    """Record what was fitted (the model, its blueprint) and the shards that any worker may now make.
+
+    A shard is (replicate, number, rows).
+    """
     moment = now()
     with transaction(engine) as connection:
         _write(
@@ -375,7 +378,7 @@ def share_out(
             rung_at=moment,
             warnings=_joined(held.warnings, warnings),
         )
-        _replace_artifacts(connection, held.work.id, [model])
+        _replace_artifacts(connection, held.work.id, fitted)
         connection.execute(delete(SHARDS).where(SHARDS.c.job_id == held.work.id))
         connection.execute(
             insert(SHARDS),

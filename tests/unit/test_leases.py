@@ -167,7 +167,7 @@ def test_shards_are_claimed_in_order_and_the_last_one_opens_the_end(engine: Engi
     post(engine, rows=10, queue="heavy")
     held = claimed(engine)
     model = Artifact("model", "jobs/j/a1/model", "0" * 64, 1)
-    leases.share_out(engine, held, model, [(1, 0, 6), (1, 1, 4)], [])
+    leases.share_out(engine, held, [model], [(1, 0, 6), (1, 1, 4)], [])
     assert leases.claim(engine, "j", lease=10) is None
     first, second = leases.claim_shard(engine, "j", lease=10), leases.claim_shard(engine, "j", lease=10)
     assert first is not None and second is not None
@@ -190,7 +190,7 @@ def test_shards_are_claimed_in_order_and_the_last_one_opens_the_end(engine: Engi
 
 def test_a_cancelled_job_of_shards_ends_when_nobody_works_on_it(engine: Engine) -> None:
     post(engine)
-    leases.share_out(engine, claimed(engine), Artifact("model", "m", "0" * 64, 1), [(1, 0, 5)], [])
+    leases.share_out(engine, claimed(engine), [Artifact("model", "m", "0" * 64, 1)], [(1, 0, 5)], [])
     shard = leases.claim_shard(engine, "j", lease=10)
     assert shard is not None
     with transaction(engine) as connection:

@@ -13,6 +13,7 @@ from app.generators.llm.dictionary import Known, blocks, subjects
 from app.generators.llm.draft import Draft
 from app.generators.llm.rows import Writing, batch_size, written_fields
 from app.generators.llm.talk import estimated_tokens
+from app.generators.llm.texts import ROWS_AT_ONCE, text_fields
 from app.schema.table import Field, TableSchema
 
 _CELL = 7
@@ -37,8 +38,8 @@ class Expected:
         return self.prompt_tokens + self.completion_tokens
 
 
-def of_blueprint(schema: TableSchema, elicitations: int, critiques: int) -> Expected:
-    """Estimate the strategy `blueprint`. The rows play no part."""
+def of_blueprint(schema: TableSchema, elicitations: int, critiques: int, texts: int = 0) -> Expected:
+    """Estimate the strategy `blueprint`; rows play no part, but those that have free text written."""
     draft = Draft(schema.document, lambda _pointer, _message: None)
     fields = subjects(schema)
     asked: list[tuple[Question, float]] = []
@@ -64,7 +65,12 @@ def of_blueprint(schema: TableSchema, elicitations: int, critiques: int) -> Expe
     shown = min(len(fields), 60)
     prompt += critiques * (_CRITIQUE // 2 + 120 * shown)
     answer += critiques * 400.0
-    return Expected(len(asked) + critiques, round(prompt * _ASKED_AGAIN), round(answer * _ASKED_AGAIN))
+    written = len(text_fields(schema)) * texts
+    batches = math.ceil(texts / ROWS_AT_ONCE) if written else 0
+    prompt += batches * (700 + (30 + _CELL * ROWS_AT_ONCE) * len(fields))
+    answer += written * 60.0
+    requests = len(asked) + critiques + batches
+    return Expected(requests, round(prompt * _ASKED_AGAIN), round(answer * _ASKED_AGAIN))
 
 
 def of_rows(schema: TableSchema, rows: int, *, free_text: bool) -> Expected:

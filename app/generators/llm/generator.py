@@ -11,7 +11,7 @@ from pydantic import Field as Option
 from app.errors import Fault, ProviderError, ProviderNotConfigured
 from app.generators import registry
 from app.generators.base import Capabilities, Progress, Sampler
-from app.generators.llm import estimate
+from app.generators.llm import estimate, texts
 from app.generators.llm.assignment import Assignment, Judged
 from app.generators.llm.elicit import Elicitation, Elicited
 from app.generators.llm.providers import Providers
@@ -55,7 +55,7 @@ class LLM:
             None, gt=0, description="stop before a request that could cost more; needs configured prices"
         )
         free_text: bool = Option(
-            False, description="have free text written, too (strategy `rows`); else it is a placeholder"
+            False, description="have free text written for each row (small tables only); else a placeholder"
         )
         on_infeasible: Literal["repair", "fail"] = Option(
             "repair", description="what happens where statements are impossible together (`blueprint`)"
@@ -92,7 +92,9 @@ class LLM:
         expected = (
             estimate.of_rows(schema, rows, free_text=options.free_text)
             if options.strategy == "rows"
-            else estimate.of_blueprint(schema, options.elicitations, options.critiques)
+            else estimate.of_blueprint(
+                schema, options.elicitations, options.critiques, rows if options.free_text else 0
+            )
         )
         cost = provider.cost(expected.prompt_tokens, expected.completion_tokens)
         faults, warnings = [], []
@@ -114,6 +116,14 @@ class LLM:
                 Fault(
                     "/max_tokens",
                     f"About {expected.tokens:,} tokens are needed: the job will stop at this limit.",
+                )
+            )
+        if options.strategy == "blueprint" and options.free_text and rows > texts.MOST_TEXTS:
+            faults.append(
+                Fault(
+                    "/free_text",
+                    f"Text is written for at most {texts.MOST_TEXTS:,} rows: ask for fewer rows, or leave "
+                    "this out and have placeholders.",
                 )
             )
         if options.strategy == "rows" and rows > MOST_ROWS:
@@ -157,7 +167,24 @@ class LLM:
             return self._written(schema, talk, progress, warn)
         elicited = self.elicited(schema, talk, seed, progress, warn)
         progress(_ASKED_SHARE, "compiling the blueprint")
-        return self._compiled(elicited.document, elicited.provenance, seed, warn)
+        sampler = self._compiled(elicited.document, elicited.provenance, seed, warn)
+        if not self.options.free_text or not texts.text_fields(schema):
+            return sampler
+        return texts.write_texts(
+            schema, sampler, talk, self._seeds(seed), self._assignment.rows,
+            lambda fraction, detail: progress(_ASKED_SHARE + (1 - _ASKED_SHARE) * fraction, detail), warn,
+        )  # fmt: skip
+
+    def _seeds(self, seed: SeedSequence) -> list[SeedSequence]:
+        """Return the replicates' seeds: the job numbers them as the sisters of the one given to `fit`."""
+        from numpy.random import SeedSequence
+
+        assert self._assignment is not None
+        mother = seed.spawn_key[:-1]
+        return [
+            SeedSequence(seed.entropy, spawn_key=(*mother, number))
+            for number in range(1, self._assignment.replicates + 1)
+        ]
 
     # Strategies --------------------------------------------------------------------------------------
 
