@@ -97,6 +97,13 @@ class JobHasNoReport(SynthwardError):
     title = "The job has no report"
 
 
+class JobHasNoBlueprint(SynthwardError):
+    """The job's generator has no blueprint, or it ended before there was one."""
+
+    slug = "job-has-no-blueprint"
+    title = "The job has no blueprint"
+
+
 class RowsWithheld(SynthwardError):
     """The release stage decided against giving the rows out."""
 

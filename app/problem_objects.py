@@ -124,6 +124,10 @@ PROBLEM_TYPES: dict[type[SynthwardError], ProblemType] = {
     errors.JobHasNoReport: ProblemType(
         409, "Post the job with `evaluation.enabled` true. The job's `status` and `error` say how it ended."
     ),
+    errors.JobHasNoBlueprint: ProblemType(
+        409,
+        "Use a generator that has one: `blueprint` does. The job's `status` and `error` say how it ended.",
+    ),
     errors.RowsWithheld: ProblemType(
         403,
         "A release limit of the job was not kept or could not be measured. The job's `release.reasons` and "

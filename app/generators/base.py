@@ -46,6 +46,8 @@ class Capabilities:
         Trains long or takes much memory: runs in the heavy queue.
     uses_llm : bool
         Asks a language model.
+    has_blueprint : bool
+        Its Sampler has an attribute `blueprint`, the bytes of a JSON document that is kept with the job.
     honours : frozenset of str
         Kinds of declarations that it honours. Types, constraints and rules are honoured by all.
     """
@@ -56,6 +58,7 @@ class Capabilities:
     prefix: bool = False
     heavy: bool = False
     uses_llm: bool = False
+    has_blueprint: bool = False
     honours: frozenset[Declaration] = field(default_factory=frozenset)
 
 

@@ -77,6 +77,7 @@ class Blueprint:
     version = "1"
     capabilities = Capabilities(
         prefix=True,
+        has_blueprint=True,
         honours=frozenset({"marginals", "missing", "associations", "conditionals", "formulas", "rules"}),
     )
 

@@ -23,6 +23,7 @@ from app.errors import (
     Fault,
     FormatCannotHoldRows,
     InvalidInput,
+    JobHasNoBlueprint,
     JobHasNoData,
     JobHasNoReport,
     JobNotFound,
@@ -169,6 +170,25 @@ class Downloads:
             raise JobHasNoReport(f"The job has no report: {reason}.")
         stored = found[0]
         return stored, b"".join(_checked(self._store.chunks(stored.key, 0, stored.bytes), stored))
+
+    def blueprint(self, owner: str, job: JobRecord) -> tuple[Artifact, bytes]:
+        """Return a job's blueprint, JSON.
+
+        Raises
+        ------
+        JobStillRunning, JobHasNoBlueprint, ArtifactExpired, ArtifactMissing
+            Whichever applies first.
+        """
+        if job.status in ("queued", "running"):
+            raise JobStillRunning(f"The job is {job.status}; its blueprint can be had once it has succeeded.")
+        _require_kept(job)
+        with reading(self._engine) as connection:
+            found = repository.artifacts(connection, owner, job.id, "blueprint")
+        if not found:
+            ended = {"succeeded": "its generator has none", "cancelled": "it was cancelled"}
+            reason = ended.get(job.status, f"it has {job.status}")
+            raise JobHasNoBlueprint(f"The job has no blueprint: {reason}.")
+        return found[0], b"".join(_checked(self._store.chunks(found[0].key, 0, found[0].bytes), found[0]))
 
     def _kept(self, owner: str, job_id: str, wanted: Wanted) -> Artifact | None:
         with reading(self._engine) as connection:

@@ -424,6 +424,31 @@ def report(
 
 
 @router.get(
+    "/{job_id}/blueprint",
+    summary="Read the blueprint",
+    operation_id="read_blueprint",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "How the rows are distributed: every number with where it comes from, and what "
+            "became of it. Edit it, and post it back as the generator's option `blueprint`.",
+            "headers": {"ETag": {"schema": {"type": "string"}}},
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        },
+        304: {"description": "Not changed."},
+        **problems(404, 409, 410, 422),
+    },
+)
+def blueprint(
+    job_id: str, request: Request, principal: CurrentPrincipal, jobs: Jobs, files: Files
+) -> Response:
+    """Return the blueprint of a job, where its generator has one."""
+    job = jobs.record(principal.owner, job_id)
+    stored, content = files.blueprint(principal.owner, job)
+    return bytes_response(request, content, stored.sha256, "application/json", {})
+
+
+@router.get(
     "/{job_id}/transcript",
     summary="Read what a language model was asked",
     operation_id="read_transcript",

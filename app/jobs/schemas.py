@@ -221,6 +221,7 @@ class Links(BaseModel):
     cancel: str
     data: str | None = Field(description="Null where the job makes no rows.")
     report: str
+    blueprint: str | None = Field(None, description="Null where the generator has none.")
     transcript: str | None = Field(None, description="Null where no language model is asked.")
 
 
@@ -281,6 +282,7 @@ _JOB_EXAMPLE: dict[str, Any] = {
         "cancel": "/v1/jobs/job_1hz3k0c5m7e9q2w4r6t8y1a3sdf/cancel",
         "data": "/v1/jobs/job_1hz3k0c5m7e9q2w4r6t8y1a3sdf/data",
         "report": "/v1/jobs/job_1hz3k0c5m7e9q2w4r6t8y1a3sdf/report",
+        "blueprint": None,
         "transcript": None,
     },
 }

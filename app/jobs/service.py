@@ -481,6 +481,7 @@ def job_of(record: JobRecord) -> Job:
                 cancel=f"{path}/cancel",
                 data=f"{path}/data" if record.kind == "generation" else None,
                 report=f"{path}/report",
+                blueprint=f"{path}/blueprint" if has_blueprint(record.generator) else None,
                 transcript=f"{path}/transcript" if asks_model(record.generator) else None,
             ),
         }
@@ -492,6 +493,15 @@ def asks_model(generator: str) -> bool:
     """Whether a generator asks a language model; no, where it is not installed any more."""
     try:
         return registry.load(generator).capabilities.uses_llm
+    except UnknownGenerator:
+        return False
+
+
+@functools.cache
+def has_blueprint(generator: str) -> bool:
+    """Whether a generator has a blueprint; no, where it is not installed any more."""
+    try:
+        return registry.load(generator).capabilities.has_blueprint
     except UnknownGenerator:
         return False
 
