@@ -65,7 +65,6 @@ def test_a_problem_object_needs_no_web_framework() -> None:
         ("GET", "/nothing", 404, "route-not-found"),
         ("GET", "/v1/jobs/job_x/events", 404, "route-not-found"),
         ("GET", "/v1/jobs/job_x/package", 404, "route-not-found"),
-        ("GET", "/v1/jobs/job_x/blueprint", 404, "route-not-found"),
         ("GET", "/v1/jobs/", 404, "route-not-found"),
         ("PUT", "/v1/jobs", 405, "method-not-allowed"),
         ("DELETE", "/v1/jobs", 405, "method-not-allowed"),
