@@ -124,3 +124,12 @@ def learns(generator: Generator, options: BaseModel) -> bool:
     capabilities = generator.capabilities
     always = capabilities.needs_reference or capabilities.learns_from_reference
     return always or bool(getattr(options, "fit", False))
+
+
+def most_rows(generator: type[Generator], options: BaseModel) -> int | None:
+    """Return how many rows a table may have with these options; None where there is no limit.
+
+    A generator that has one says so in a class method `most_rows(options)`.
+    """
+    limit = getattr(generator, "most_rows", None)
+    return None if limit is None else limit(options)

@@ -6,6 +6,7 @@ and what the rows then have is told statement by statement.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,15 +17,20 @@ from pydantic import Field as Option
 from app.blueprint.model import Blueprint as Document
 from app.errors import Fault, InvalidInput
 from app.generators.base import Capabilities, Progress, Sampler
+from app.generators.fresh import is_fresh
 from app.generators.machinery import assemble, assemble_around, drawn_fields, reads_fresh
-from app.schema.table import TableSchema
+from app.schema.table import Statistics, TableSchema
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     from app.blueprint.compile import Compiled
-    from app.blueprint.statements import Outcome
+    from app.blueprint.statements import Outcome, Statement
+    from app.generators.machinery import TableSampler
+
+MOST_MATCHED = 5000
+"""Rows of a table that are chosen to have the statistics themselves; larger ones have them by number."""
 
 MOST_TOLD = 20
 """Statements that a refusal lists."""
@@ -41,15 +47,29 @@ class BlueprintSampler:
         The blueprint's JSON, with what became of each statement.
     repairs : tuple of dict
         Statements that the rows do not have as asked, furthest first.
+    aims : tuple of Statement
+        What the population has: as asked, or the nearest that was reached.
     """
 
-    rows: Sampler
+    rows: TableSampler
     blueprint: bytes
-    repairs: tuple[dict[str, Any], ...]
+    repairs: tuple[dict[str, Any], ...] = ()
+    aims: tuple[Statement, ...] = ()
 
     def sample_shard(self, index: int, n_rows: int, *, seed: np.random.SeedSequence) -> pd.DataFrame:
         """Return exactly `n_rows` rows of shard `index` (see `app.generators.base.Sampler`)."""
         return self.rows.sample_shard(index, n_rows, seed=seed)
+
+    def matched(self) -> BlueprintSampler:
+        """Return a sampler of small tables that have the statistics themselves."""
+        from app.blueprint.matching import MatchedRows
+
+        aimed = {name for statement in self.aims for name in statement.reads}
+        components = tuple(
+            MatchedRows(component, self.rows.schema, self.aims) if aimed & set(component.names) else component
+            for component in self.rows.components
+        )
+        return replace(self, rows=replace(self.rows, components=components))
 
 
 class Blueprint:
@@ -68,6 +88,11 @@ class Blueprint:
         on_infeasible: Literal["repair", "fail"] = Option(
             "repair",
             description="statements that cannot hold together: move to the nearest possible, or fail the job",
+        )
+        match: Literal["population", "sample"] = Option(
+            "population",
+            description="what has the statistics: the population that independent rows are drawn from, or "
+            f"each table itself (at most {MOST_MATCHED:,} rows, which then are not independent)",
         )
 
     name = "blueprint"
@@ -105,13 +130,19 @@ class Blueprint:
 
         document = self.options.blueprint
         stated = schema if document is None else _agreeing(document, schema)
-        return sampler_of(
+        sampler = sampler_of(
             stated,
             declare(stated) if document is None else document,
             progress=progress,
             warn=warn,
             fail=self.options.on_infeasible == "fail",
         )
+        return sampler if self.options.match == "population" else sampler.matched()
+
+    @classmethod
+    def most_rows(cls, options: Options) -> int | None:
+        """Return how many rows a table may have (see `app.generators.base.most_rows`)."""
+        return None if options.match == "population" else MOST_MATCHED
 
 
 def sampler_of(
@@ -132,13 +163,15 @@ def sampler_of(
         Whether statements that are not met as asked end the work.
     """
     from app.blueprint.compile import compile_schema
-    from app.blueprint.outcomes import Guessed, Settled, with_outcomes
+    from app.blueprint.outcomes import BEYOND, Guessed, Settled, with_outcomes
     from app.blueprint.sample import BlueprintCandidates, BlueprintRows
 
     drawn = drawn_fields(schema)
     if not drawn:  # nothing but ids, texts and formulas of nothing
-        return BlueprintSampler(assemble(schema, [], warn), document.to_json().encode(), ())
-    compiled = compile_schema(schema, drawn, warn=warn, progress=lambda share: progress(0.95 * share))
+        return BlueprintSampler(assemble(schema, [], warn), document.to_json().encode())
+    compiled = compile_schema(
+        _without_fresh(schema), drawn, warn=warn, progress=lambda share: progress(0.95 * share)
+    )
     settled = [
         Settled(outcome.statement.pointer, outcome.statement.asked, outcome.achieved, outcome.moved)
         for outcome in compiled.outcomes
@@ -166,7 +199,38 @@ def sampler_of(
         rows = assemble_around(schema, BlueprintRows(compiled.program, names), warn)
     progress(1.0)
     repairs = tuple(repair.model_dump(mode="json") for repair in told.repairs)
-    return BlueprintSampler(rows, told.to_json().encode(), repairs)
+    aims = tuple(
+        outcome.statement if outcome.moved <= BEYOND else replace(outcome.statement, asked=outcome.achieved)
+        for outcome in compiled.outcomes
+        if not math.isnan(outcome.achieved)
+    )
+    return BlueprintSampler(rows, told.to_json().encode(), repairs, aims)
+
+
+def _without_fresh(schema: TableSchema) -> TableSchema:
+    """Return the schema without what reads ids and free texts, which are made after the rest.
+
+    Rows are held against these rules when they are whole; fields keep their places, so that pointers do.
+    """
+    beyond = {item.name for item in schema.fields if is_fresh(schema, item)}
+    while True:
+        more = {
+            item.name
+            for item in schema.fields
+            if item.name not in beyond and item.formula is not None and beyond & set(item.formula.fields)
+        }
+        if not more:
+            break
+        beyond |= more
+    fields = []
+    for item in schema.fields:
+        if item.formula is not None and item.name in beyond:
+            item = replace(item, formula=None, statistics=Statistics())
+        if item.relevant is not None and beyond & set(item.relevant.fields):
+            item = replace(item, relevant=None)
+        fields.append(item)
+    rules = tuple(rule for rule in schema.rules if not beyond & set(rule.fields))
+    return replace(schema, fields=tuple(fields), rules=rules)
 
 
 def _agreeing(document: Document, schema: TableSchema) -> TableSchema:

@@ -179,6 +179,14 @@ def test_a_table_that_cannot_have_that_many_rows_is_refused_at_the_door(local: S
     assert any(pointer.startswith("/schema/fields/0") for pointer in found)
 
 
+def test_a_table_that_is_to_have_the_statistics_itself_is_small(local: Service) -> None:
+    generator = {"name": "blueprint", "options": {"match": "sample"}}
+    refused = local.http.post("/v1/jobs", json={**BODY, "generator": generator, "rows": 5001})
+    assert pointers(refused) == ["/rows"] and "5,000" in refused.json()["errors"][0]["message"]
+    taken = local.http.post("/v1/jobs", json={**BODY, "generator": generator, "rows": 5000})
+    assert taken.status_code == 202
+
+
 def test_what_is_not_honoured_is_said_once_for_each_statement(local: Service) -> None:
     job = local.http.post("/v1/jobs", json={**BODY, "schema": FLAGSHIP}).json()
     said = [warning["pointer"] for warning in job["warnings"]]

@@ -1,0 +1,124 @@
+"""The generator `blueprint`: what its options do. What every generator promises is in `tests/contracts`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.random import SeedSequence
+
+from app.blueprint.matching import rows_of
+from app.blueprint.model import Blueprint as Document
+from app.blueprint.statements import measure
+from app.errors import InvalidInput
+from app.generators.base import most_rows
+from app.generators.blueprint import Blueprint, BlueprintSampler
+from app.generators.machinery import breaks_constraints
+from app.schema.evaluate import breaks
+from app.schema.parse import parse_schema
+from app.schema.table import TableSchema
+
+FLAGSHIP = json.loads((Path(__file__).parents[3] / "examples" / "neurosurgery.schema.json").read_text())
+
+
+def silent(*_: Any, **__: Any) -> None:
+    """Progress that nobody follows, warnings that nobody reads."""
+
+
+def fitted(document: dict[str, Any], **options: Any) -> BlueprintSampler:
+    schema = parse_schema(document)[0]
+    generator = Blueprint(Blueprint.Options(**options))
+    return generator.fit(schema, None, seed=SeedSequence(0), progress=silent, warn=silent)
+
+
+@functools.cache
+def flagship() -> tuple[TableSchema, BlueprintSampler]:
+    return parse_schema(FLAGSHIP)[0], fitted(FLAGSHIP)
+
+
+def gaps(frame: pd.DataFrame) -> np.ndarray:
+    schema, sampler = flagship()
+    rows = rows_of(schema, frame)
+    return np.array([abs(measure(statement, rows).gap) for statement in sampler.aims])
+
+
+def test_a_table_of_139_rows_has_the_declared_statistics_itself() -> None:
+    schema, sampler = flagship()
+    seed = SeedSequence(7)
+    plain = sampler.sample_shard(0, 139, seed=seed)
+    chosen = sampler.matched().sample_shard(0, 139, seed=seed)
+    assert len(chosen) == 139 and tuple(chosen.columns) == schema.names
+    for rule in schema.rules:
+        assert not breaks(rule, chosen).any()
+    for field in schema.fields:
+        assert not breaks_constraints(field, chosen).any(), field.name
+    # A share of 139 rows is a multiple of 0.72 %, half of which is 0.72 of its tolerance of 0.5 %.
+    assert np.quantile(gaps(chosen), 0.95) <= 1.0 < np.median(gaps(plain))
+
+
+def test_matched_replicates_are_different_tables() -> None:
+    _, sampler = flagship()
+    first, second = SeedSequence(7).spawn(2)
+    tables = [sampler.matched().sample_shard(0, 139, seed=seed) for seed in (first, second)]
+    assert (tables[0]["height_cm"].to_numpy() == tables[1]["height_cm"].to_numpy()).mean() < 0.05
+
+
+def test_a_matching_sampler_survives_the_way_to_another_worker() -> None:
+    matched = flagship()[1].matched()
+    again = pickle.loads(pickle.dumps(matched))
+    pd.testing.assert_frame_equal(
+        matched.sample_shard(0, 50, seed=SeedSequence(3)), again.sample_shard(0, 50, seed=SeedSequence(3))
+    )
+
+
+def test_a_rule_that_reads_an_id_does_not_hinder_the_choice() -> None:
+    document = {
+        "fields": [
+            {"name": "bed", "type": "integer", "constraints": {"unique": True, "minimum": 1, "maximum": 600}},
+            {"name": "x", "type": "number", "decimals": 2, "statistics": {"mean": 5, "sd": 1}},
+            {"name": "row", "type": "integer", "formula": "bed * 2", "statistics": {"mean": 600}},
+            {"name": "last", "type": "boolean", "relevant": "row > 700"},
+        ],
+        "rules": ["bed > 0", "row > 3 or x > 4"],
+    }
+    frame = fitted(document, match="sample").sample_shard(0, 100, seed=SeedSequence(1))
+    assert len(frame) == 100 and frame["bed"].is_unique
+    assert (frame["row"] == 2 * frame["bed"]).all() and ((frame["row"] > 3) | (frame["x"] > 4)).all()
+    assert (frame["last"].isna() == (frame["row"] <= 700)).all()
+    assert abs(frame["x"].mean() - 5) < 0.02  # drawn at random its standard error is 0.1
+
+
+def test_only_small_tables_are_matched() -> None:
+    assert most_rows(Blueprint, Blueprint.Options()) is None
+    assert most_rows(Blueprint, Blueprint.Options(match="sample")) == 5000
+
+
+def test_a_blueprint_of_another_table_is_refused() -> None:
+    other = {"fields": [{"name": "weight", "type": "number", "statistics": {"mean": 70, "sd": 9}}]}
+    document = Document.from_json(fitted(other).blueprint)
+    with pytest.raises(InvalidInput) as refused:
+        fitted({"fields": [{"name": "height", "type": "number"}]}, blueprint=document)
+    (fault,) = refused.value.faults
+    assert fault.pointer == "/fields" and "other columns" in fault.message
+
+
+def test_a_repaired_statement_is_matched_to_what_can_be() -> None:
+    fields = [
+        {"name": name, "type": "number", "decimals": 3, "statistics": {"mean": 0, "sd": 1}} for name in "abc"
+    ]
+    associations = [
+        {"fields": list(pair), "measure": "pearson", "value": value}
+        for pair, value in (("ab", 0.9), ("bc", 0.9), ("ac", -0.9))
+    ]
+    sampler = fitted({"fields": fields, "associations": associations})
+    assert len(sampler.repairs) == 3
+    asked = {statement.pointer: statement.asked for statement in sampler.aims}
+    assert all(abs(asked[f"/associations/{k}/value"]) < 0.9 for k in range(3))
+    assert replace(sampler).repairs[0]["moved"] >= sampler.repairs[-1]["moved"]
