@@ -19,6 +19,7 @@ GROUP = "synthward.generators"
 BUILT_IN = {
     "blueprint": "app.generators.blueprint:Blueprint",
     "ctgan": "app.generators.ctgan:CTGAN",
+    "llm": "app.generators.llm.generator:LLM",
     "marginals": "app.generators.marginals:Marginals",
 }
 """Our own, so that they are found also where the package's metadata is absent or older than the code."""

@@ -25,11 +25,15 @@ if OUTSIDE not in sys.path:  # before the registry is asked for its names
 from app.errors import RowShortfall  # noqa: E402
 from app.generators import registry  # noqa: E402
 from app.generators.base import SHARD_ROWS, Capabilities, Declaration, Generator, Sampler, learns  # noqa: E402
+from app.generators.llm.assignment import AsksModels, Assignment  # noqa: E402
+from app.generators.llm.providers import Providers  # noqa: E402
+from app.generators.llm.talk import Talks  # noqa: E402
 from app.generators.machinery import breaks_constraints  # noqa: E402
 from app.schema.evaluate import breaks, formula_column, holds_relevant  # noqa: E402
 from app.schema.frames import conform, dtype_of, to_arrow  # noqa: E402
 from app.schema.parse import parse_schema  # noqa: E402
 from app.schema.table import TableSchema  # noqa: E402
+from tests.fake_provider import knowing_nothing, serving  # noqa: E402
 
 registry.refresh()
 NAMES = registry.names()
@@ -37,6 +41,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 QUICK: dict[str, dict[str, Any]] = {
     "ctgan": {"epochs": 2, "generator_dim": [32], "discriminator_dim": [32], "embedding_dim": 16},
+    "llm": {"elicitations": 1, "critiques": 1},
 }
 """Options with which generators that train long keep their promises in seconds."""
 
@@ -103,6 +108,24 @@ def built(name: str, **wanted: Any) -> Generator:
     return made(made.Options(**offered))
 
 
+def fit_of(
+    generator: Generator, schema: TableSchema, train: pd.DataFrame | None, seed: SeedSequence
+) -> Sampler:
+    """Fit; one that asks a language model is given a real server to ask, whose model knows nothing.
+
+    What is declared, and nothing else, is then what its rows must keep.
+    """
+    if not isinstance(generator, AsksModels):
+        assert not generator.capabilities.uses_llm, "one that asks is handed the means by `assigned`"
+        return generator.fit(schema, train, seed=seed, progress=silent, warn=silent)
+    with serving(knowing_nothing) as fake:
+        talks = Talks(Providers({"fake": fake.provider()}), sleep=silent)
+        asking = generator.assigned(Assignment(talks, rows=1000, replicates=1))
+        sampler = asking.fit(schema, train, seed=seed, progress=silent, warn=silent)
+        assert fake.requests, "it asked"
+    return sampler
+
+
 def fitted(
     name: str, document: dict[str, Any], train: pd.DataFrame | None = None, seed: int = 1, **wanted: Any
 ) -> tuple[TableSchema, Sampler]:
@@ -110,7 +133,7 @@ def fitted(
     generator = built(name, **wanted)
     if generator.capabilities.needs_reference and train is None:
         train = stand_in(schema)
-    return schema, generator.fit(schema, train, seed=SeedSequence(seed), progress=silent, warn=silent)
+    return schema, fit_of(generator, schema, train, SeedSequence(seed))
 
 
 def stand_in(schema: TableSchema) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from app.errors import ProviderError, pointer
+from app.errors import ProviderError, RowShortfall, pointer
 from app.generators.llm import critique, marginals, pairs, rules, sizes
 from app.generators.llm.dictionary import Known, blocks, in_order_of, subjects
 from app.generators.llm.draft import Addition, Draft
@@ -237,7 +237,11 @@ class Elicitation:
         for number in range(1, self.critiques + 1):
             if self.preview is None:
                 break
-            seen = self.preview(draft.document(), draft.provenance())
+            try:
+                seen = self.preview(draft.document(), draft.provenance())
+            except RowShortfall as shortfall:  # the job may ask for fewer rows; else it names the fault
+                self.warn("", f"The language model was shown no preview to criticise: {shortfall.why}")
+                break
             told = self._told(draft.schema.fields)
             sheet = critique.sheet(draft, seen, told, f"critique {number}")
             (filled,) = self._fill([sheet])

@@ -29,9 +29,15 @@ Fit = Callable[[Mapping[str, Any], Mapping[str, Any]], Sampler]
 
 
 def look(document: Mapping[str, Any], sampler: Sampler, seed: SeedSequence) -> Seen:
-    """Draw rows and sum them up."""
+    """Draw rows and sum them up; fewer than ROWS where the schema has no room for so many.
+
+    Raises
+    ------
+    RowShortfall
+        Where not one can be drawn.
+    """
     schema, _ = parse_schema(document, max_fields=len(document["fields"]))
-    frame = sampler.sample_shard(0, ROWS, seed=seed)
+    frame = _drawn(sampler, seed)
     fields = subjects(schema)[:MOST_COLUMNS]
     ranks = _ranks(fields, frame)
     return Seen(
@@ -39,6 +45,15 @@ def look(document: Mapping[str, Any], sampler: Sampler, seed: SeedSequence) -> S
         _associations(ranks),
         [_row(fields, frame, place) for place in _strangest(ranks, len(frame))],
     )
+
+
+def _drawn(sampler: Sampler, seed: SeedSequence) -> pd.DataFrame:
+    try:
+        return sampler.sample_shard(0, ROWS, seed=seed)
+    except RowShortfall as shortfall:
+        if not shortfall.made:
+            raise
+        return sampler.sample_shard(0, shortfall.made, seed=seed)
 
 
 def sift(document: Mapping[str, Any], candidates: Sequence[str], seed: SeedSequence) -> list[bool]:

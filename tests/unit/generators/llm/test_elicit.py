@@ -299,6 +299,16 @@ def test_patches_change_what_was_elicited_and_are_recorded_with_their_reasons() 
     assert sum("clinician who reviews" in prompt for prompt in run.questions) == 2, "ends without patches"
 
 
+def test_where_no_preview_can_be_made_the_critique_is_left_out_and_told() -> None:
+    def nothing(_document: Any, _provenance: Any) -> Seen:
+        raise errors.RowShortfall(2000, 0, "the rule `ki > 200` held for none")
+
+    run = Run(knowing(), critiques=2, preview=nothing)
+    assert run.statistics("gtv")["quantiles"]["0.5"] == 6 and not run.found.rounds
+    assert any("no preview" in said and "ki > 200" in said for _, said in run.warnings)
+    assert not [prompt for prompt in run.questions if "clinician who reviews" in prompt]
+
+
 def test_patches_of_what_is_declared_are_not_made() -> None:
     document = json.loads(json.dumps(COHORT))
     document["fields"][3]["statistics"] = {"mean": 9, "sd": 8}
