@@ -119,6 +119,16 @@ class Calibration:
         for block, names in enumerate(structure.blocks):
             for name in bent & set(names):
                 far = self._move_shares(block, name, rows) or far
+        for statement in structure.statements:
+            if statement.kind == "missing" and not statement.given and statement.fields[0] in bent:
+                found = measure(statement, rows)
+                name, asked = statement.fields[0], statement.asked
+                if math.isnan(found.achieved) or not 0 < asked < 1 or not 0 < found.achieved < 1:
+                    continue
+                far = far or abs(found.gap) > ENOUGH
+                ratio = asked / (1 - asked) / (found.achieved / (1 - found.achieved))
+                odds = parameters.odds.get(name, 1.0) * min(max(ratio, 0.3), 3.0)
+                parameters.odds[name] = min(max(odds, 0.02), 50.0)
         return far
 
     def _tighten(self, rows: Rows) -> bool:
@@ -149,7 +159,7 @@ class Calibration:
         """Return the names of columns that rules still turn away candidates for."""
         bent = fields_of_rules(self.parameters.rules)
         for solved in self.parameters.structure.solved:
-            bent |= {*solved.expression.fields}
+            bent |= {*solved.expression.fields, solved.item.name}
         return bent
 
     def _move_marginal(self, name: str, rows: Rows) -> bool:

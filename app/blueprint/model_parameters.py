@@ -70,6 +70,7 @@ class Parameters:
     orders: dict[str, Order] = field(default_factory=dict)
     rules: tuple[Expression, ...] = ()
     shifted: dict[tuple[str, int], Floats] = field(default_factory=dict)
+    odds: dict[str, float] = field(default_factory=dict)
 
     def combination(self, block: int, fields: tuple[str, ...]) -> NDArray[np.int64]:
         """Return the number of each cell's combination of levels, −1 where one is missing."""
@@ -125,6 +126,11 @@ class Parameters:
                 and (not s.given or tuple(sorted(c.field for c in s.given)) == key)
             ]
             relevant = [s for s in relevant if not s.given or single_levels(schema, s.given) is not None]
+            relevant += [
+                s
+                for s in structure.statements
+                if len(s.fields) == 2 and not s.given and name in s.fields and set(s.fields) <= {name, *key}
+            ]
             self.strata[name] = stratum_marginals(
                 schema, structure.item(name), structure.marginals[name], key, levels, shares,
                 stated, relevant, structure.thresholds.get(name, ()), warn,  # type: ignore[arg-type]
@@ -201,7 +207,12 @@ class Parameters:
         }
         for solved in structure.solved:
             found[solved.item.name] = missing_share(solved.item, 0.0)
-        return found
+        return {name: self._missing(name, share) for name, share in found.items()}
+
+    def _missing(self, name: str, share: float) -> float:
+        """Return the share to leave out, so that after rules the wanted one is missing."""
+        odds = self.odds.get(name, 1.0)
+        return share * odds / (1 - share + share * odds) if 0 < share < 1 else share
 
     def _emptied_late(self, item: Field) -> bool:
         """Whether a field applies by something that is not known from one block's cells."""
@@ -273,7 +284,7 @@ class Parameters:
             tuple(marginals),
             scores,
             key_in,
-            whole.missing,
+            self._missing(name, whole.missing),
             self._missing_in(name, whole.missing, applies_in),
             applies_in,
         )
@@ -341,7 +352,9 @@ class Parameters:
         strata = self._strata_of(block, stated)
         if self.structure.schema[name].statistics.missing is not None:
             strata.append((np.ones(len(weights), np.bool_), share))
-        return block, _missing_by_cell(strata, weights)
+        shares = _missing_by_cell(strata, weights)
+        odds = self.odds.get(name, 1.0)
+        return block, shares * odds / (1 - shares + shares * odds)
 
     def _strata_of(self, block: int, stated: list[Statement]) -> list[tuple[Mask, float]]:
         schema = self.structure.schema

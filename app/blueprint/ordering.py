@@ -28,6 +28,8 @@ LESS, EQUAL, GREATER = 0, 1, 2
 MOST_STATES = 2_000
 MOST_BINS = 1_024
 TINY = 1e-250
+LEAST_GAP = 0.004
+"""How far apart two distributions that a rule orders are taken to be, at least, in their middle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +202,9 @@ def cut_distribution(wanted: Floats, other: Floats) -> Floats:
     """
     bins = len(other)
     found = np.ones(bins + 1)
+    under = np.concatenate([[0.0], np.cumsum(other)])
+    # Two distributions of which a few figures are known need not be in order everywhere: there, barely.
+    wanted = np.maximum(wanted, np.minimum(under + LEAST_GAP * under * (1 - under) * 4, 1.0))
     found[0] = 0.0
     below = np.concatenate([[0.0], np.cumsum(other)])
     tail = 0.0

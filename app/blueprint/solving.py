@@ -52,7 +52,11 @@ def solved_inputs(schema: TableSchema, drawn: Iterable[Field]) -> tuple[Solved, 
             continue
         for name in sorted(target.formula.fields, key=lambda name: -_freedom(schema, target, name)):
             item = free.get(name)
-            if item is None or name in taken or _freedom(schema, target, name) <= 1:
+            if (
+                item is None
+                or name in taken
+                or _freedom(schema, target, name) <= _needed(schema, target, name)
+            ):
                 continue
             if item.levels is not None or item.relevant is not None:
                 continue
@@ -75,14 +79,25 @@ def _freedom(schema: TableSchema, target: Field, name: str) -> float:
     if not stated and all(conditional.field != name for conditional in schema.conditionals):
         return math.inf
     own, other = _spread(item), _spread(target)
-    if not stated:
+    if not stated or own is None:
         return MUCH
-    if own is None or other is None:
+    if other is None:
         return 0.0
     if any(isinstance(node, ast.Mult | ast.Div | ast.Pow) for node in ast.walk(target.formula.tree)):  # type: ignore[union-attr]
         middle, centre = _middle(item), _middle(target)
         return abs(own / middle) / abs(other / centre) if middle and centre else 0.0
     return own / other
+
+
+def _needed(schema: TableSchema, target: Field, name: str) -> float:
+    """Return the freedom from which on an input is computed: more where more is stated of it."""
+    counts = []
+    for one in (name, target.name):
+        statistics = schema[one].statistics
+        count = sum(v is not None for v in (statistics.mean, statistics.sd, statistics.median))
+        count += len(statistics.quantiles) + sum(one in a.fields for a in schema.associations)
+        counts.append(count + sum(c.field == one for c in schema.conditionals))
+    return 1.25 if counts[0] > counts[1] else 0.7
 
 
 def _spread(item: Field) -> float | None:
