@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from app.errors import Fault, ProviderError, ProviderNotConfigured
-from app.generators import registry
 from app.generators.base import Capabilities, Progress, Sampler
 from app.generators.llm import estimate, texts
 from app.generators.llm.assignment import Assignment, Judged
@@ -167,7 +166,7 @@ class LLM:
             return self._written(schema, talk, progress, warn)
         elicited = self.elicited(schema, talk, seed, progress, warn)
         progress(_ASKED_SHARE, "compiling the blueprint")
-        sampler = self._compiled(elicited.document, elicited.provenance, seed, warn)
+        sampler = self._compiled(elicited.document, elicited.provenance, warn)
         if not self.options.free_text or not texts.text_fields(schema):
             return sampler
         return texts.write_texts(
@@ -200,7 +199,7 @@ class LLM:
         from app.generators.llm import preview
 
         def look(document: Mapping[str, Any], provenance: Mapping[str, Any]) -> Any:
-            return preview.look(document, self._compiled(document, provenance, seed, _silent), seed)
+            return preview.look(document, self._compiled(document, provenance, _silent), seed)
 
         return Elicitation(
             schema.document,
@@ -219,14 +218,16 @@ class LLM:
         self,
         document: Mapping[str, Any],
         provenance: Mapping[str, Any],
-        seed: SeedSequence,
         warn: Callable[[str, str], None],
     ) -> Sampler:
+        """Compile as the generator `blueprint` does; each statement keeps whether it was elicited."""
+        from app.blueprint.declare import declare
+        from app.generators.blueprint import sampler_of
+
         schema, _ = parse_schema(document, max_fields=len(document["fields"]))
-        del provenance
-        blueprint = registry.load("blueprint")
-        options = blueprint.Options.model_validate({"on_infeasible": self.options.on_infeasible})
-        return blueprint(options).fit(schema, None, seed=seed, progress=_silent, warn=warn)
+        sources = {at: origin["source"] for at, origin in provenance.items()}
+        fail = self.options.on_infeasible == "fail"
+        return sampler_of(schema, declare(schema, sources), progress=_silent, warn=warn, fail=fail)
 
     def _written(
         self, schema: TableSchema, talk: Talk, progress: Progress, warn: Callable[[str, str], None]
