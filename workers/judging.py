@@ -167,6 +167,7 @@ def judge(
     warnings: Sequence[Mapping[str, str]],
     settings: Settings,
     progress: Callable[[float, str], None],
+    blueprint: Mapping[str, Any] | None = None,
 ) -> Judged:
     """Evaluate stored rows, read part by part; memory does not grow with their number.
 
@@ -176,6 +177,8 @@ def judge(
         Parquet parts, in order.
     progress : callable
         Told how far the evaluation is (0 … 1), and what is done next.
+    blueprint : mapping, optional
+        The JSON of the blueprint that the rows were drawn from.
     """
     seen = _read(job, schema, parts, real, progress)
     evaluation = job["evaluation"]
@@ -193,6 +196,7 @@ def judge(
         conformance=seen.conformance,
         matches=seen.matches,
         depth=evaluation.get("depth", "core"),
+        independent=job["options"].get("match") != "sample",
     )
     made = job["rows"] * job["replicates"]
     report = evaluate(
@@ -201,6 +205,7 @@ def judge(
         reference=_reference(job, real),
         rows_made=made,
         warnings=warnings,
+        blueprint=blueprint,
         progress=lambda share, title: progress(_READ + (_MEASURED - _READ) * share, title),
     )
     progress(_MEASURED, "Writing the report")

@@ -111,6 +111,7 @@ def run_job(desk: Desk, job_id: str) -> None:
             judged = work.ask(
                 "report_death" if lease.evaluation_is_hopeless else "evaluate",
                 parts=[dataclasses.asdict(part) for part in rows],
+                told=[dataclasses.asdict(document) for document in told],
                 warnings=[*held.warnings, *warnings],
             )
             _finish(lease, _artifacts(judged["artifacts"]), judged["warnings"], release=judged["release"])

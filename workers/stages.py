@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import pickle
 import time
@@ -115,7 +116,7 @@ class Bench:
             case "sample_shard":
                 return {"part": self.sample_shard(order["replicate"], order["number"], order["rows"])}
             case "evaluate":
-                return self.evaluate(order["parts"], order["warnings"])
+                return self.evaluate(order["parts"], order["told"], order["warnings"])
             case "evaluate_uploaded":
                 return self.evaluate_uploaded(order["warnings"])
             case "report_death":
@@ -223,14 +224,18 @@ class Bench:
 
     # evaluate, release -------------------------------------------------------------------------------
 
-    def evaluate(self, parts: list[dict[str, Any]], warnings: list[dict[str, str]]) -> dict[str, Any]:
+    def evaluate(
+        self, parts: list[dict[str, Any]], told: list[dict[str, Any]], warnings: list[dict[str, str]]
+    ) -> dict[str, Any]:
         """Evaluate the stored rows; store report and page; decide on the release.
 
+        What the generator told of them (`told`: its blueprint, where it has one) goes into the report.
         Where evaluating goes wrong the job still succeeds: the report says so, and limits withhold.
         """
         self._voice.progress("evaluate", 0.0)
         paths = [(part["replicate"], self._local(part)) for part in parts]
-        return self._evaluate(paths, warnings)
+        blueprint = json.loads(self._local(told[0]).read_bytes()) if told else None
+        return self._evaluate(paths, warnings, blueprint)
 
     def evaluate_uploaded(self, warnings: list[dict[str, str]]) -> dict[str, Any]:
         """Evaluate a table that was uploaded, by the same code as rows that were made here.
@@ -246,7 +251,12 @@ class Bench:
         self._real_table()
         return self._evaluate([(1, path)], warnings)
 
-    def _evaluate(self, paths: list[tuple[int, Path]], warnings: list[dict[str, str]]) -> dict[str, Any]:
+    def _evaluate(
+        self,
+        paths: list[tuple[int, Path]],
+        warnings: list[dict[str, str]],
+        blueprint: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         try:
             real = self._real_table() if self._job["reference_id"] is not None else None
             warnings = warnings + [item for item in self._warnings if item not in warnings]
@@ -256,6 +266,7 @@ class Bench:
                 paths,
                 real,
                 warnings=warnings,
+                blueprint=blueprint,
                 settings=self._settings,
                 progress=lambda fraction, step: self._voice.progress("evaluate", fraction, step),
             )

@@ -86,6 +86,8 @@ class Tables:
         The tally of constraints, rules and formulas over all rows that were made.
     matches : MatchTally or None
         Identical matches counted over all rows that were made, where `synthetic` is a sample of them.
+    independent : bool
+        False where rows were chosen together, so that each table has the declared statistics itself.
     """
 
     schema: TableSchema
@@ -101,6 +103,7 @@ class Tables:
     conformance: Conformance | None = None
     matches: MatchTally | None = None
     depth: Depth = "core"
+    independent: bool = True
 
 
 @runtime_checkable

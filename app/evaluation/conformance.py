@@ -275,15 +275,14 @@ class DeclaredStatistics:
             return NotMeasured("no declared statistic has a standard error to be judged by")
         met = sum(statement.within is True for statement in judged)
         furthest = statements[0]
-        reading = (
-            f"{met} of {len(judged)} declared statistics lie within {WITHIN} standard errors of the asked one"
-        )
+        errors = "standard errors" if tables.independent else "independent rows' standard errors"
+        reading = f"{met} of {len(judged)} declared statistics lie within {WITHIN} {errors} of the asked one"
         if furthest.distance is not None:
             reading += f"; the furthest, the {furthest.statement}, lies {abs(furthest.distance):.1f} away"
         used = {statement.formula for statement in statements}
         return Score(
             value=met / len(judged),
-            baseline=0.95,
+            baseline=0.95 if tables.independent else 1.0,
             reading=reading + ".",
             details={
                 "aggregate": "share of within = true among the table's rows where within is not null",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from app.evaluation.base import Dimension
 from app.evaluation.checklist import Check
 
-REPORT_VERSION = "1.1"
+REPORT_VERSION = "1.2"
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 
 Status = Literal["measured", "not_measured", "failed"]
@@ -128,6 +128,40 @@ class TableOneRow(_Part):
     smd_holdout: float | None = Field(default=None, description="the same, train part to holdout")
 
 
+class PopulationStatement(_Part):
+    """A statement, and what the population that the rows are drawn from has instead."""
+
+    at: str = Field(description="JSON pointer into the blueprint")
+    statement: str = Field(description="in words")
+    asked: float | str = Field(description="dates and times in ISO 8601")
+    achieved: float | str | None = Field(default=None, description="None where it could not be measured")
+    moved: float | None = Field(
+        default=None, description="distance in tolerances of its kind; up to 1 is as asked, None for defaults"
+    )
+    reason: str = ""
+
+
+class GuessedDirection(_Part):
+    """A direction that nobody declared, and that was taken."""
+
+    at: str = Field(description="JSON pointer into the blueprint")
+    statement: str = Field(description="the association, in words")
+    value: Literal[-1, 1]
+    reason: str = ""
+
+
+class PopulationFacts(_Part):
+    """What became of each statement in the blueprint; the rows add chance to it."""
+
+    statements: int
+    as_asked: int = Field(description="statements within their tolerance")
+    table: tuple[PopulationStatement, ...] = Field(description="every statement, furthest first")
+    defaults: tuple[PopulationStatement, ...] = Field(
+        default=(), description="defaults that gave way to what is declared"
+    )
+    guesses: tuple[GuessedDirection, ...] = ()
+
+
 class Verdict(_Part):
     """What the figures of one dimension amount to, by the stated rule."""
 
@@ -182,6 +216,14 @@ class ReportDocument(_Part):
     verdicts: Verdicts
     metrics: tuple[MetricResult, ...]
     columns: tuple[ColumnSummary, ...]
+    population: PopulationFacts | None = Field(
+        default=None, description="what the blueprint holds; None where the generator has none"
+    )
+    independent: bool = Field(
+        default=True,
+        description="false where rows were chosen together to have the declared statistics themselves: no "
+        "interval is stated that takes them for independent",
+    )
     table_one: tuple[TableOneRow, ...] = Field(
         default=(), description="real beside synthetic, by the conventions of the journals"
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from app.evaluation.base import Metric, NotMeasured, Score, Tables
 from app.evaluation.checklist import four_checks
+from app.evaluation.chosen import REASON, TESTS, without_intervals
 from app.evaluation.document import (
     ColumnSummary,
     Disclosure,
@@ -26,6 +27,7 @@ from app.evaluation.document import (
     Warned,
 )
 from app.evaluation.overview import summarise
+from app.evaluation.population import population_facts
 from app.evaluation.registry import ABSENT, METRICS
 from app.evaluation.table_one import table_one
 from app.evaluation.utility import utility_verdict
@@ -63,6 +65,7 @@ def evaluate(
     reference: ReferenceFacts | None = None,
     rows_made: int | None = None,
     warnings: Iterable[Mapping[str, str]] = (),
+    blueprint: Mapping[str, Any] | None = None,
     metrics: Sequence[type[Metric]] = METRICS,
     progress: Callable[[float, str], None] = lambda fraction, step: None,
 ) -> ReportDocument:
@@ -81,6 +84,8 @@ def evaluate(
         Rows of all replicates together, where `tables.synthetic` is a sample; default: all are here.
     warnings : iterable of {"pointer", "message"}
         The job's warnings.
+    blueprint : mapping, optional
+        The JSON of the blueprint that the rows were drawn from.
     metrics : sequence of Metric classes
         Default: all registered.
     progress : callable
@@ -94,7 +99,8 @@ def evaluate(
     measured = []
     for number, metric in enumerate(metrics):
         progress(number / len(metrics), metric.title)
-        measured.append(run(metric(), tables))
+        result = run(metric(), tables)
+        measured.append(result if tables.independent else without_intervals(result))
     results = tuple(measured) + tuple(
         MetricResult(
             name=name,
@@ -126,6 +132,8 @@ def evaluate(
         verdicts=verdicts,
         metrics=results,
         columns=columns,
+        population=None if blueprint is None else population_facts(blueprint),
+        independent=tables.independent,
         table_one=table_one(tables) if evaluated else (),
         warnings=tuple(Warned(pointer=item["pointer"], message=item["message"]) for item in warnings),
         disclosure=Disclosure(min_cell=tables.min_cell, statement=_disclosure_statement(tables)),
@@ -178,6 +186,8 @@ def _meaning(metric: Metric) -> str:
 def _what_is_missing(metric: Metric, tables: Tables) -> str:
     if metric.depth == "full" and tables.depth == "core":
         return "it belongs to depth full; post the job with evaluation.depth full"
+    if metric.name in TESTS and not tables.independent:
+        return REASON
     for need in sorted(metric.needs):
         if getattr(tables, need) is None:
             return MISSING_NEEDS.get(need, f"{need} was not given")
@@ -388,7 +398,7 @@ def _exceeds(report: ReportDocument | None, name: str, limit: float) -> str:
         return f"{name} {limit:g}: not measured, for this version knows no such figure"
     if result.status != "measured" or result.value is None:
         return f"{name} {limit:g}: not measured ({result.reason})"
-    upper = result.interval[1] if result.interval else 1.0
+    upper = result.interval[1] if result.interval else 1.0  # without an interval anything is possible
     compared = result.details.get("rows")
     sampled = isinstance(compared, int) and compared < report.rows_made
     if name == "max_identical_match_share" and result.value == 0 and not sampled:

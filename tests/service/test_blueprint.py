@@ -142,3 +142,47 @@ def test_a_job_without_a_blueprint_says_so(http: httpx.Client) -> None:
     assert job["links"]["blueprint"] is None
     answer = http.get(f"/v1/jobs/{job['id']}/blueprint")
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/job-has-no-blueprint")
+
+
+def test_a_small_table_has_the_statistics_itself_and_its_report_states_no_interval(
+    http: httpx.Client,
+) -> None:
+    generator = {"name": "blueprint", "options": {"match": "sample"}}
+    body = {"schema": FLAGSHIP, "rows": 139, "seed": 7, "generator": generator}
+    job = post_job(http, body)
+    assert job["status"] == "succeeded", job
+    rows = rows_of(http, job)
+    # Drawn at random, 139 rows would miss a mean by 0.35 or so, and a rank correlation by 0.08.
+    assert abs(rows["age"].mean() - 71.2) < 0.05 and abs(rows["bmi"].mean() - 26.1) < 0.05
+    for association in FLAGSHIP["associations"]:
+        first, second = (rows[name].astype(float) for name in association["fields"])
+        assert abs(first.corr(second, method="spearman") - association["value"]) < 0.025, association
+    report = http.get(job["links"]["report"]).json()
+    assert report["independent"] is False
+    assert all(metric["interval"] is None for metric in report["metrics"])
+
+
+def test_the_report_tells_every_statement_of_the_blueprint_furthest_first(http: httpx.Client) -> None:
+    fields = [
+        {"name": name, "type": "number", "decimals": 2, "statistics": {"mean": 0, "sd": 1}} for name in "abc"
+    ]
+    schema = {
+        "fields": [*fields, {"name": "group", "type": "boolean"}],
+        "associations": [
+            {"fields": ["a", "b"], "measure": "pearson", "value": 0.9},
+            {"fields": ["b", "c"], "measure": "pearson", "value": 0.9},
+            {"fields": ["a", "c"], "measure": "pearson", "value": -0.9},
+            {"fields": ["group", "a"], "measure": "correlation_ratio", "value": 0.3},
+        ],
+    }
+    job = post_job(http, {"schema": schema, "rows": 500, "seed": 7, "generator": "blueprint"})
+    population = http.get(job["links"]["report"]).json()["population"]
+    assert population["statements"] == 10 and population["as_asked"] < 10
+    moved = [item["moved"] for item in population["table"]]
+    assert moved == sorted(moved, reverse=True) and moved[0] > 1
+    assert {"pearson of a and b", "pearson of b and c"} & {
+        one["statement"] for one in population["table"][:3]
+    }
+    assert [guess["statement"] for guess in population["guesses"]] == ["correlation ratio of group and a"]
+    page = http.get(job["links"]["report"], params={"format": "html"}).text
+    assert "What the blueprint holds" in page and "Guessed directions" in page

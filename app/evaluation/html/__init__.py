@@ -98,6 +98,7 @@ def _environment() -> Environment:
         numeric=numeric,
         cell=cell,
         said=said,
+        stated=stated,
         titled=titled,
         drawn=lambda column: Markup(draw(column)),
     )
@@ -186,6 +187,11 @@ def number(value: float | None, digits: int = 3) -> str:
         return "0"
     text = f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
     return text.replace("-", "−").replace("e−0", "e−")
+
+
+def stated(value: float | str | None) -> str:
+    """Write a number of a blueprint; its dates and times are written already."""
+    return value if isinstance(value, str) else number(value, 4)
 
 
 def share(value: float | None) -> str:
