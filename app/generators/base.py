@@ -6,12 +6,13 @@ numpy, pandas, torch and the like inside its functions only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
+from app.errors import Fault
 from app.schema.table import TableSchema
 
 if TYPE_CHECKING:
@@ -126,10 +127,12 @@ def learns(generator: Generator, options: BaseModel) -> bool:
     return always or bool(getattr(options, "fit", False))
 
 
-def most_rows(generator: type[Generator], options: BaseModel) -> int | None:
-    """Return how many rows a table may have with these options; None where there is no limit.
+def refusals(
+    generator: type[Generator], options: BaseModel, schema: TableSchema, rows: int
+) -> Iterable[Fault]:
+    """Return why a generator will not do what is asked; the pointers lead into the request.
 
-    A generator that has one says so in a class method `most_rows(options)`.
+    One that can tell without numerics has a class method `refusals(options, schema, rows)`.
     """
-    limit = getattr(generator, "most_rows", None)
-    return None if limit is None else limit(options)
+    told = getattr(generator, "refusals", None)
+    return () if told is None else told(options, schema, rows)

@@ -7,7 +7,7 @@ and what the rows then have is told statement by statement.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from app.blueprint.model import Blueprint as Document
-from app.errors import Fault, InvalidInput
+from app.errors import Fault, InvalidInput, RowShortfall
 from app.generators.base import Capabilities, Progress, Sampler
 from app.generators.fresh import is_fresh
 from app.generators.machinery import assemble, assemble_around, drawn_fields, reads_fresh
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from app.blueprint.compile import Compiled
+    from app.blueprint.outcomes import Settled
+    from app.blueprint.sample import BlueprintRows
     from app.blueprint.statements import Outcome, Statement
     from app.generators.machinery import TableSampler
 
@@ -126,13 +128,15 @@ class Blueprint:
             Where a posted blueprint has other columns than the schema, or with `on_infeasible: "fail"`
             where statements cannot hold together.
         """
-        from app.blueprint.declare import declare
+        from app.blueprint.declare import declare, provenance_of
 
-        document = self.options.blueprint
-        stated = schema if document is None else _agreeing(document, schema)
+        posted = self.options.blueprint
+        stated = schema if posted is None else _agreeing(posted, schema)
+        # What became of a posted one's statements before is forgotten: an edit may let them hold.
+        document = declare(stated, None if posted is None else provenance_of(posted))
         sampler = sampler_of(
             stated,
-            declare(stated) if document is None else document,
+            document,
             progress=progress,
             warn=warn,
             fail=self.options.on_infeasible == "fail",
@@ -140,9 +144,19 @@ class Blueprint:
         return sampler if self.options.match == "population" else sampler.matched()
 
     @classmethod
-    def most_rows(cls, options: Options) -> int | None:
-        """Return how many rows a table may have (see `app.generators.base.most_rows`)."""
-        return None if options.match == "population" else MOST_MATCHED
+    def refusals(cls, options: Options, schema: TableSchema, rows: int) -> Iterator[Fault]:
+        """Tell what cannot be (see `app.generators.base.refusals`)."""
+        if options.match == "sample" and rows > MOST_MATCHED:
+            yield Fault(
+                "/rows",
+                f"Rows are chosen to have the statistics themselves for at most {MOST_MATCHED:,}: ask for "
+                'fewer, or leave `match` at "population".',
+            )
+        if options.blueprint is not None:
+            try:
+                _agreeing(options.blueprint, schema)
+            except InvalidInput as error:
+                yield from (fault.under("/generator/options/blueprint") for fault in error.faults)
 
 
 def sampler_of(
@@ -169,9 +183,8 @@ def sampler_of(
     drawn = drawn_fields(schema)
     if not drawn:  # nothing but ids, texts and formulas of nothing
         return BlueprintSampler(assemble(schema, [], warn), document.to_json().encode())
-    compiled = compile_schema(
-        _without_fresh(schema), drawn, warn=warn, progress=lambda share: progress(0.95 * share)
-    )
+    alone = _without_fresh(schema)
+    compiled = compile_schema(alone, drawn, warn=warn, progress=lambda share: progress(0.95 * share))
     settled = [
         Settled(outcome.statement.pointer, outcome.statement.asked, outcome.achieved, outcome.moved)
         for outcome in compiled.outcomes
@@ -183,7 +196,9 @@ def sampler_of(
         for at, sign in compiled.guesses.items()
         if _is_open(schema, at)
     ]
-    told = with_outcomes(document, schema, settled, guesses)
+    kept = {field.name for field in drawn} | {f.name for f in alone.fields if f.formula is not None}
+    drawing = BlueprintRows(compiled.program, tuple(f.name for f in schema.fields if f.name in kept))
+    told = with_outcomes(document, schema, settled, guesses, _given_way(document, alone, drawing))
     for outcome in _missed(compiled)[:MOST_TOLD]:
         warn(
             outcome.statement.pointer,
@@ -194,9 +209,7 @@ def sampler_of(
         names = tuple(field.name for field in drawn)
         rows = assemble(schema, [BlueprintCandidates(replace(compiled.program, rules=()), names)], warn)
     else:
-        kept = {field.name for field in drawn} | {f.name for f in schema.fields if f.formula is not None}
-        names = tuple(field.name for field in schema.fields if field.name in kept)
-        rows = assemble_around(schema, BlueprintRows(compiled.program, names), warn)
+        rows = assemble_around(schema, drawing, warn)
     progress(1.0)
     repairs = tuple(repair.model_dump(mode="json") for repair in told.repairs)
     aims = tuple(
@@ -205,6 +218,19 @@ def sampler_of(
         if not math.isnan(outcome.achieved)
     )
     return BlueprintSampler(rows, told.to_json().encode(), repairs, aims)
+
+
+def _given_way(document: Document, schema: TableSchema, drawing: BlueprintRows) -> tuple[Settled, ...]:
+    """Return the defaults that the rows do not have; none where no row can be had."""
+    from numpy.random import SeedSequence
+
+    from app.blueprint.yielding import ROWS, defaults_met
+
+    try:
+        rows = drawing.rows(0, ROWS, SeedSequence(0))
+    except RowShortfall:  # told where the job's rows are made
+        return ()
+    return defaults_met(document, schema, rows)
 
 
 def _without_fresh(schema: TableSchema) -> TableSchema:
@@ -241,7 +267,7 @@ def _agreeing(document: Document, schema: TableSchema) -> TableSchema:
         raise InvalidInput(
             [
                 Fault(
-                    "/fields",
+                    "/columns",
                     "The posted blueprint has other columns than the schema: post the schema that it was "
                     "made of, or edit both alike.",
                 )

@@ -18,7 +18,7 @@ from app.config import Settings
 from app.errors import Fault, InvalidInput, pointer
 from app.faults import faults_of
 from app.generators import registry
-from app.generators.base import Capabilities, Generator, learns, most_rows
+from app.generators.base import Capabilities, Generator, learns, refusals
 from app.generators.llm.assignment import AsksModels, Judged
 from app.generators.registry import UnknownGenerator
 from app.jobs.envelope import columns_of, fields_absent, read_envelope, read_schema
@@ -129,11 +129,6 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
     generator, options = _generator(document, faults)
     if sound is not None:
         _limits(sound, settings, faults)
-        most = None if generator is None or options is None else most_rows(generator, options)
-        if most is not None and sound.rows > most:
-            faults.append(
-                Fault("/rows", f"With these options of its generator a table has at most {most:,} rows.")
-            )
     if generator is not None and generator.capabilities.needs_reference and not document.get("reference_id"):
         faults.append(
             Fault(
@@ -157,6 +152,8 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
             faults += _columns_missing(schema, reference)
         if sound is not None:
             faults += evaluation_fields(sound.evaluation, schema, reference)
+        if type(rows) is int and generator is not None and options is not None:
+            faults += refusals(generator, options, schema, rows)
     judged = _language_model(request, generator, options, schema, reference, inferred, settings, faults)
     if sound is not None:
         faults += _release(sound, reference)

@@ -18,7 +18,7 @@ from app.blueprint.matching import rows_of
 from app.blueprint.model import Blueprint as Document
 from app.blueprint.statements import measure
 from app.errors import InvalidInput
-from app.generators.base import most_rows
+from app.generators.base import refusals
 from app.generators.blueprint import Blueprint, BlueprintSampler
 from app.generators.machinery import breaks_constraints
 from app.schema.evaluate import breaks
@@ -96,8 +96,11 @@ def test_a_rule_that_reads_an_id_does_not_hinder_the_choice() -> None:
 
 
 def test_only_small_tables_are_matched() -> None:
-    assert most_rows(Blueprint, Blueprint.Options()) is None
-    assert most_rows(Blueprint, Blueprint.Options(match="sample")) == 5000
+    schema, _ = flagship()
+    matched = Blueprint.Options(match="sample")
+    assert [fault.pointer for fault in Blueprint.refusals(matched, schema, 5001)] == ["/rows"]
+    assert not list(Blueprint.refusals(matched, schema, 5000))
+    assert not list(Blueprint.refusals(Blueprint.Options(), schema, 10_000_000))
 
 
 def test_a_blueprint_of_another_table_is_refused() -> None:
@@ -106,7 +109,7 @@ def test_a_blueprint_of_another_table_is_refused() -> None:
     with pytest.raises(InvalidInput) as refused:
         fitted({"fields": [{"name": "height", "type": "number"}]}, blueprint=document)
     (fault,) = refused.value.faults
-    assert fault.pointer == "/fields" and "other columns" in fault.message
+    assert fault.pointer == "/columns" and "other columns" in fault.message
 
 
 def test_a_repaired_statement_is_matched_to_what_can_be() -> None:
@@ -122,3 +125,61 @@ def test_a_repaired_statement_is_matched_to_what_can_be() -> None:
     asked = {statement.pointer: statement.asked for statement in sampler.aims}
     assert all(abs(asked[f"/associations/{k}/value"]) < 0.9 for k in range(3))
     assert replace(sampler).repairs[0]["moved"] >= sampler.repairs[-1]["moved"]
+
+
+BOUND: dict[str, Any] = {
+    "fields": [
+        {"name": "a", "type": "number", "decimals": 2, "statistics": {"mean": 0, "sd": 1}},
+        {"name": "b", "type": "number", "decimals": 2, "statistics": {"mean": 0, "sd": 1}},
+        {"name": "c", "type": "number", "decimals": 2, "statistics": {"mean": 0, "sd": 1}},
+        {"name": "half", "type": "number", "decimals": 2, "constraints": {"minimum": 0, "maximum": 100}},
+        {"name": "double", "type": "number", "formula": "half * 2", "statistics": {"mean": 40, "sd": 10}},
+        {"name": "group", "type": "string", "categories": ["x", "y"]},
+    ],
+    "associations": [
+        {"fields": ["a", "b"], "measure": "pearson", "value": 0.9},
+        {"fields": ["b", "c"], "measure": "pearson", "value": 0.9},
+        {"fields": ["a", "c"], "measure": "pearson", "value": -0.9},
+        {"fields": ["group", "half"], "measure": "correlation_ratio", "value": 0.3},
+    ],
+}
+
+
+@functools.cache
+def bound() -> BlueprintSampler:
+    return fitted(BOUND)
+
+
+def test_a_default_that_gave_way_shows_what_the_rows_have_and_what_it_was() -> None:
+    document = Document.from_json(bound().blueprint)
+    mean = document.columns[3].marginal.mean  # what the formula's declared mean makes of it
+    assert mean.source == "default" and abs(mean.value - 20) < 0.2 and mean.asked == 50
+    told = [repair for repair in document.repairs if repair.at == "/columns/3/marginal/mean/value"]
+    assert [repair.moved for repair in told] == [None]
+
+
+def test_a_blueprint_posted_back_gives_the_same_blueprint_and_the_same_rows() -> None:
+    again = fitted(BOUND, blueprint=Document.from_json(bound().blueprint))
+    assert again.blueprint == bound().blueprint
+    seed = SeedSequence(5)
+    pd.testing.assert_frame_equal(
+        again.sample_shard(0, 500, seed=seed), bound().sample_shard(0, 500, seed=seed)
+    )
+
+
+def test_an_edit_that_resolves_a_contradiction_leaves_no_repair_behind() -> None:
+    lean = Document.from_json(bound().blueprint).lean()
+    lean["dependence"][2]["value"] = 0.8
+    edited = Document.from_json(fitted(BOUND, blueprint=Document.model_validate(lean)).blueprint)
+    assert [item.value for item in edited.dependence] == [0.9, 0.9, 0.8, 0.3]
+    assert not [repair for repair in edited.repairs if repair.moved is not None]
+    assert [guess.at for guess in edited.guesses] == ["/dependence/3/sign/value"]
+
+
+def test_a_posted_blueprint_with_faults_is_refused_before_anything_is_queued() -> None:
+    schema = parse_schema(BOUND)[0]
+    lean = Document.from_json(bound().blueprint).lean()
+    lean["columns"][0]["marginal"]["sd"]["value"] = -1
+    options = Blueprint.Options(blueprint=Document.model_validate(lean))
+    pointers = [fault.pointer for fault in refusals(Blueprint, options, schema, 10)]
+    assert pointers == ["/generator/options/blueprint/columns/0/marginal/sd/value"]
