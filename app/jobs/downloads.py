@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ MEDIA_TYPES: dict[Format, str] = {
 XLSX_ROWS = 1_048_575
 """Rows of a worksheet below its header."""
 
+_FITTED = re.compile(rb'"source"\s*:\s*"fitted"')
 _AT_ONCE = 2
 _log = logging.getLogger(__name__)
 
@@ -172,11 +174,11 @@ class Downloads:
         return stored, b"".join(_checked(self._store.chunks(stored.key, 0, stored.bytes), stored))
 
     def blueprint(self, owner: str, job: JobRecord) -> tuple[Artifact, bytes]:
-        """Return a job's blueprint, JSON.
+        """Return a job's blueprint, JSON. One with fitted numbers is withheld with the rows.
 
         Raises
         ------
-        JobStillRunning, JobHasNoBlueprint, ArtifactExpired, ArtifactMissing
+        JobStillRunning, JobHasNoBlueprint, ArtifactExpired, ArtifactMissing, RowsWithheld
             Whichever applies first.
         """
         if job.status in ("queued", "running"):
@@ -188,7 +190,13 @@ class Downloads:
             ended = {"succeeded": "its generator has none", "cancelled": "it was cancelled"}
             reason = ended.get(job.status, f"it has {job.status}")
             raise JobHasNoBlueprint(f"The job has no blueprint: {reason}.")
-        return found[0], b"".join(_checked(self._store.chunks(found[0].key, 0, found[0].bytes), found[0]))
+        content = b"".join(_checked(self._store.chunks(found[0].key, 0, found[0].bytes), found[0]))
+        if (job.release_decision or {}).get("decision") == "withheld" and _FITTED.search(content):
+            raise RowsWithheld(
+                "The blueprint has numbers that were learned from a real table, and is withheld with the "
+                "rows; the job's `release.reasons` and its report say why."
+            )
+        return found[0], content
 
     def _kept(self, owner: str, job_id: str, wanted: Wanted) -> Artifact | None:
         with reading(self._engine) as connection:

@@ -86,7 +86,15 @@ _ACCEPTED_HEADERS = {
 
 _NEXT = {
     name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
-    for name in ("get_job", "cancel_job", "delete_job", "download_rows", "read_report", "read_transcript")
+    for name in (
+        "get_job",
+        "cancel_job",
+        "delete_job",
+        "download_rows",
+        "read_report",
+        "read_blueprint",
+        "read_transcript",
+    )
 }
 
 
@@ -436,7 +444,7 @@ def report(
             "content": {"application/json": {"schema": {"type": "object"}}},
         },
         304: {"description": "Not changed."},
-        **problems(404, 409, 410, 422),
+        **problems(403, 404, 409, 410, 422),
     },
 )
 def blueprint(

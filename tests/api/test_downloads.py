@@ -179,6 +179,23 @@ def test_the_report_is_json_or_one_locked_up_page_and_stays_where_rows_are_withh
     assert json.loads(me.get(job["links"]["self"]).text)["release"]["decision"] == "withheld"
 
 
+def test_a_blueprint_is_withheld_with_the_rows_where_it_was_learned(service: Service, me: Caller) -> None:
+    for source, decision, status in (
+        ("fitted", "withheld", 403),
+        ("fitted", "released", 200),
+        ("declared", "withheld", 200),
+    ):
+        job = me.finished(decision)
+        document = {"columns": [{"name": "age", "marginal": {"mean": {"value": 60, "source": source}}}]}
+        service.store_artifact(job["id"], "blueprint", json.dumps(document).encode())
+        answer = me.get(f"/v1/jobs/{job['id']}/blueprint")
+        assert answer.status_code == status, (source, decision)
+        if status == 200:
+            assert answer.json() == document and answer.headers["etag"]
+        else:
+            assert answer.json()["type"] == "/problems/rows-withheld" and "fitted" not in answer.text
+
+
 def test_why_there_is_no_report_is_said(service: Service, me: Caller) -> None:
     job = me.job()
     assert me.get(job["links"]["report"]).json()["type"] == "/problems/job-still-running"
