@@ -58,7 +58,7 @@ def main() -> int:
             base,
             {
                 "schema": schema,
-                "generator": "marginals",
+                "generator": "blueprint",
                 "rows": 1390,
                 "seed": 7,
                 "labels": {"demo": "neurosurgery"},
@@ -193,6 +193,10 @@ def keep(base: str, job: Mapping[str, Any], name: str) -> None:
         print(f"   {f'{len(names)} not measured':<24} {reason}")
     print(f"   rows    {shown(rows)} ({job['rows_written']} rows)")
     print(f"   report  {shown(page)} (and {shown(report)})")
+    if job["links"]["blueprint"] is not None:
+        blueprint = OUTPUT / f"{name}-blueprint.json"
+        blueprint.write_bytes(call(base, "GET", job["links"]["blueprint"]))
+        print(f"   how they are distributed, to read and sign: {shown(blueprint)}")
 
 
 def figure(metric: Mapping[str, Any]) -> str:
