@@ -32,6 +32,9 @@ ROWS = 32_768
 NEVER = 0.003
 """Share of a distribution that no candidate keeps, from which on it is bounded."""
 
+LEAST_SLOPE = 0.3
+"""Mean normal score of a range below which a correlation is not what moves the mean within it."""
+
 COARSE = 40
 """Classes in which a distribution is moved."""
 
@@ -362,16 +365,16 @@ class Calibration:
                 else:
                     ratio = _stretched(stated.asked) / max(_stretched(found.achieved), 1e-3)
                     sizes *= np.clip(ratio, 0.4, 2.5)
-            else:
-                slope = factor.sign * (self._range_slope(factor.shares[0]) or 0.5)
-                for statement in factor.shares:
+            if factor.shares and not factor.means and not factor.line:
+                slope = factor.sign * self._range_slope(factor.shares[0], rows)
+                for statement in factor.shares if slope else ():
                     found = measure(statement, rows)
                     if math.isnan(found.achieved):
                         continue
                     far = far or abs(found.gap) > ENOUGH
                     ratio = math.log((statement.asked + 1e-3) / (found.achieved + 1e-3))
                     sizes[statement.level] += 0.7 * np.clip(ratio, -1, 1) / slope
-            self.parameters.effects[key] = np.clip(sizes, -6, 6)
+            self.parameters.effects[key] = np.clip(sizes, -4, 4)
         return far
 
     # Correlations --------------------------------------------------------------------------------
@@ -381,6 +384,7 @@ class Calibration:
         place = {name: number for number, name in enumerate(structure.latents)}
         taken: set[tuple[int, int]] = set()
 
+        self._tied = [{pair.first, pair.second} for pair in self.ordered]
         within: dict[str, int] = {}
         for statement in structure.statements:
             if (
@@ -412,7 +416,9 @@ class Calibration:
                 row = wanted.setdefault(key, np.zeros(strata))
                 row[codes[0]] = sign * self._strength(statement)
             elif key not in wanted:
-                wanted[key] = np.full(strata, sign * self._strength(statement))
+                # An order makes most of a pair's dependence by itself.
+                tied = {structure.latents[i], structure.latents[j]} in self._tied
+                wanted[key] = np.full(strata, 0.0 if tied else sign * self._strength(statement))
             else:
                 continue
             taken.add(key)
@@ -463,28 +469,38 @@ class Calibration:
             value *= self.signs.get(statement.pointer, 1)
         return float(np.clip(value, -0.97, 0.97))
 
-    def _range_slope(self, statement: Statement) -> float:
-        """Return the mean latent value within a range."""
+    def _range_slope(self, statement: Statement, rows: Rows | None = None) -> float:
+        """Return the mean normal score of a number within a statement's range, 0 where it is near 0."""
         from scipy.special import ndtri
 
         condition = statement.given[0]
         structure = self.parameters.structure
-        marginal = structure.marginals.get(condition.field)
-        if marginal is None:
-            return 0.0
         item = structure.schema[condition.field]
-        values = marginal._ticks((np.arange(2048) + 0.5) / 2048) / marginal.per_unit
         if item.levels is not None:
             return 0.0
-        inside = np.ones(len(values), np.bool_)
-        if condition.minimum is not None:
-            inside &= values >= item.to_number(condition.minimum)
-        if condition.maximum is not None:
-            inside &= values <= item.to_number(condition.maximum)
-        if not inside.any() or inside.all():
-            return 0.0
-        slope = float(ndtri((np.arange(2048) + 0.5) / 2048)[inside].mean())
-        return slope if abs(slope) > 0.1 else 0.0
+        if rows is not None and condition.field in rows.numbers:
+            inside = rows.selected(statement.given)
+            place, size = rows.place(condition.field)
+            here = rows.present(condition.field)
+            mass = np.bincount(place[here], rows.weights[here], size)
+            shares = (np.cumsum(mass) - mass / 2) / max(float(mass.sum()), 1e-12)
+            if not inside.any():
+                return 0.0
+            slope = float(ndtri(np.clip(shares[place[inside]], 1e-6, 1 - 1e-6)).mean())
+        else:
+            marginal = structure.marginals.get(condition.field)
+            if marginal is None:
+                return 0.0
+            values = marginal._ticks((np.arange(2048) + 0.5) / 2048) / marginal.per_unit
+            within = np.ones(len(values), np.bool_)
+            if condition.minimum is not None:
+                within &= values >= item.to_number(condition.minimum)
+            if condition.maximum is not None:
+                within &= values <= item.to_number(condition.maximum)
+            if not within.any() or within.all():
+                return 0.0
+            slope = float(ndtri((np.arange(2048) + 0.5) / 2048)[within].mean())
+        return slope if abs(slope) > LEAST_SLOPE else 0.0
 
     def _move_pairs(self, rows: Rows) -> bool:
         if not self.pairs:
@@ -500,7 +516,7 @@ class Calibration:
             far = far or abs(found.gap) > ENOUGH
             at = self._pair_place[min(i, j), max(i, j)]
             if len(statement.fields) == 1:
-                slope = self._range_slope(statement)
+                slope = self._range_slope(statement, rows)
                 sd = float(np.nanstd(rows.value(statement.fields[0])))
                 step = (
                     np.clip((statement.asked - found.achieved) / max(sd, 1e-12) / slope, -0.3, 0.3)
@@ -599,9 +615,9 @@ class Calibration:
             if wanted[-1] > 0:
                 wanted = wanted / wanted[-1]
         if upper:
-            share = cut_distribution(wanted, cut)
+            share = cut_distribution(wanted, cut, np.diff(grid))
         else:
-            share = cut_distribution(1 - wanted[::-1], cut[::-1])[::-1]
+            share = cut_distribution(1 - wanted[::-1], cut[::-1], np.diff(grid)[::-1])[::-1]
         log_share = np.log(np.maximum(share, 1e-280))
         ramp = np.arange(len(share)) * 1e-9  # strictly monotone, so that it can be read backwards
         log_share = np.minimum(log_share + (ramp - ramp[-1] if upper else -ramp), 0.0)

@@ -185,7 +185,7 @@ def share_below(marginal: Marginal, edges: Ints) -> Floats:
     return np.asarray(np.interp(edges, ends, upper / upper[-1]))
 
 
-def cut_distribution(wanted: Floats, other: Floats) -> Floats:
+def cut_distribution(wanted: Floats, other: Floats, widths: Ints) -> Floats:
     """Find the distribution that, cut from above at another variable, has the wanted one.
 
     Parameters
@@ -194,6 +194,8 @@ def cut_distribution(wanted: Floats, other: Floats) -> Floats:
         The distribution function wanted at the edges of the bins, 0 … 1.
     other : ndarray of float64, shape (bins,)
         The other variable's share in each bin, what lies above in the last.
+    widths : ndarray of int64, shape (bins,)
+        Ticks in each bin.
 
     Returns
     -------
@@ -211,9 +213,10 @@ def cut_distribution(wanted: Floats, other: Floats) -> Floats:
     for j in range(bins - 1, 0, -1):
         here = max(found[j + 1], TINY)
         guess = here
+        within = 0.5 * (1 - 1 / float(widths[j]))
         for _ in range(3):  # the other lies within the bin: cut there on average between its edges
-            reach = max((guess + here) / 2, TINY)
+            reach = max(here - (here - guess) * within, TINY)
             guess = min(max(wanted[j] - below[j], 0.0) / max(tail + other[j] / reach, TINY), here)
         found[j] = guess
-        tail += other[j] / max((guess + here) / 2, TINY)
+        tail += other[j] / max(here - (here - guess) * within, TINY)
     return found

@@ -86,6 +86,17 @@ class Rows:
         found: tuple[Ints, int] = self._once(("place", name), find)
         return found
 
+    def distinct(self, name: str) -> Floats:
+        """Return the distinct present values on the numeric scale, ascending; levels in their own order."""
+
+        def find() -> Floats:
+            if name in self.codes:
+                return level_numbers(self.schema[name])[:-1]
+            return np.unique(self.numbers[name][self.present(name)])
+
+        found: Floats = self._once(("distinct", name), find)
+        return found
+
     def measurement(self, name: str) -> Floats:
         """Return what a product-moment correlation multiplies: the number, else the level's position."""
 

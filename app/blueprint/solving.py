@@ -178,6 +178,9 @@ def _isolated(tree: ast.expr, name: str, value: ast.expr) -> ast.expr | None:
             if holds(left):
                 return _isolated(left, name, both(value, ast.Mult(), right))
             return _isolated(right, name, both(left, ast.Div(), value))
+        case ast.BinOp(left=inner, op=ast.Pow(), right=ast.Constant(value=int() | float() as power)) if power:
+            # Of the roots the positive one: what is squared in a record's formula is a length or a time.
+            return _isolated(inner, name, both(value, ast.Pow(), ast.Constant(value=1 / power)))
         case ast.Call(func=ast.Name(id="log"), args=[inner]):
             return _isolated(inner, name, ast.Call(func=ast.Name(id="exp"), args=[value], keywords=[]))
         case ast.Call(func=ast.Name(id="exp"), args=[inner]):

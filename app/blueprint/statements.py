@@ -226,9 +226,16 @@ def _quantile(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> Me
     name = statement.fields[0]
     item = rows.schema[name]
     x = _taken(rows.value(name), chosen)
-    order = np.argsort(x, kind="stable")
-    below = np.cumsum(w[order])
-    achieved = float(x[order][min(int(np.searchsorted(below, statement.p)), len(x) - 1)])
+    place, size = rows.place(name)
+    values = rows.distinct(name)
+    if name in rows.codes:  # levels need not ascend
+        order = np.argsort(values, kind="stable")
+        mass = np.bincount(_taken(place, chosen), w, size)[order]
+        values = values[order]
+    else:
+        mass = np.bincount(_taken(place, chosen), w, size)
+    below = np.cumsum(mass)
+    achieved = float(values[min(int(np.searchsorted(below, statement.p * below[-1])), size - 1)])
     mean = float(w @ x)
     sd = math.sqrt(max(float(w @ (x - mean) ** 2), 0.0))
     unit = max(QUANTILE * _wider(statement) * sd, step_of(item), 1e-12)

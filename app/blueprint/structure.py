@@ -13,7 +13,7 @@ from app.blueprint.marginal import Marginal, declared_marginal
 from app.blueprint.solving import Solved, solved_inputs
 from app.blueprint.statements import Statement, statements_of
 from app.schema.rules import Expression
-from app.schema.table import Condition, Field, TableSchema
+from app.schema.table import Condition, Field, Statistics, TableSchema
 
 MOST_CELLS = 60_000
 """Combinations of levels in one joint table: beyond, some categories get a latent value instead."""
@@ -85,7 +85,7 @@ def structure_of(schema: TableSchema, fields: Iterable[Field], warn: Callable[[s
     )
     marginals: dict[str, Marginal] = {}
     for item in drawn:
-        item = _with_hints(schema, _within_orders(schema, item))
+        item = _beside_its_partner(schema, _with_hints(schema, _within_orders(schema, item)))
         marginal = declared_marginal(schema, item, warn)
         if item.type == "number" and item.levels is None and item.decimals is None:
             # Strata share the whole's ticks, whatever their own sd would say.
@@ -135,6 +135,41 @@ def _within_orders(schema: TableSchema, item: Field) -> Field:
     if (low, high) == (item.constraints.minimum, item.constraints.maximum):
         return item
     return replace(item, constraints=replace(item.constraints, minimum=low, maximum=high))
+
+
+def _beside_its_partner(schema: TableSchema, item: Field) -> Field:
+    """Give a number of which little is stated a place beside one that a rule puts it in order with."""
+    statistics = item.statistics
+    quantiles = [value for _, value in statistics.quantiles]
+    if item.levels is not None or item.type == "string" or statistics.sd is not None or len(quantiles) > 1:
+        return item
+    for rule in schema.rules:
+        for lesser, greater in ordered_names(rule.tree):
+            if item.name not in (lesser, greater) or lesser not in schema or greater not in schema:
+                continue
+            other = schema[greater if item.name == lesser else lesser]
+            mean, sd = _located(other.statistics)
+            if mean is None or sd is None:
+                continue
+            centre = statistics.mean if statistics.mean is not None else statistics.median
+            if centre is not None:
+                # As wide in proportion as its partner.
+                ratio = abs(centre / mean) if mean and item.type in ("integer", "number") else 1.0
+                return replace(item, statistics=replace(statistics, sd=sd * min(max(ratio, 0.3), 3.0)))
+            centre = mean - sd / 2 if item.name == lesser else mean + sd / 2
+            return replace(item, statistics=replace(statistics, mean=centre, sd=sd))
+    return item
+
+
+def _located(statistics: Statistics) -> tuple[float | None, float | None]:
+    values = [value for _, value in statistics.quantiles]
+    middle = statistics.mean if statistics.mean is not None else statistics.median
+    if middle is None and values:
+        middle = sum(values) / len(values)
+    sd = statistics.sd
+    if sd is None and len(values) > 1:
+        sd = (max(values) - min(values)) / 2.5
+    return middle, sd
 
 
 def ordered_names(tree: ast.expr) -> list[tuple[str, str]]:

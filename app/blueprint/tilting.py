@@ -8,6 +8,7 @@ classes of the columns that it reads: what the sampler can look up.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +26,20 @@ ACTIVE = 0.3
 TOP_SHARE = 0.002
 """Share of candidates whose weight may lie above what is accepted with certainty."""
 
-HOPELESS = 40.0
-"""Distance, in tolerances, beyond which no reweighting brings a statement: it is left as it is."""
+HOPELESS = (60.0, 12.0, 4.0)
+"""Distances, in tolerances, beyond which a statement is left as it is: tried one after the other."""
 
-LEAST_KEPT = 0.12
+GOOD = 3.0
+"""Sum of gaps at which nothing more is tried."""
+
+PASSES = 16
+
+LEAST_KEPT = 0.03
 """Share of candidates that the tilt keeps at least: it is for corrections, not for everything."""
 
 
 def find_tilt(
-    rows: Rows, statements: Sequence[Statement], cuts: dict[str, list[float]], passes: int = 14
+    rows: Rows, statements: Sequence[Statement], cuts: dict[str, list[float]]
 ) -> tuple[Tilt | None, Rows]:
     """Find the log-weights under which statements hold.
 
@@ -53,49 +59,73 @@ def find_tilt(
         The rows as the tilt weighs them.
     """
     classes = _Classes(rows, cuts)
-    active: set[int] = set()
+    first = [measure(statement, rows) for statement in statements]
+    if max((abs(item.gap) for item in first), default=0.0) <= ACTIVE:
+        return None, rows
+    best = _Found(loss(first), {}, 0.0, rows)
+    for hopeless in HOPELESS:
+        # What no reweighting brings pulls everything else along: with less of it, more may hold.
+        reachable = [
+            statement
+            for statement, item in zip(statements, first, strict=True)
+            if abs(item.gap) < hopeless and item.influence.any()
+        ]
+        found = _tilted(rows, statements, reachable, classes)
+        if found.loss < best.loss:
+            best = found
+        if best.loss < GOOD:
+            break
+        if not any(hopeless <= abs(item.gap) or abs(item.gap) > HOPELESS[-1] for item in first):
+            break
+    if not best.tables:
+        return None, rows
+    sizes = {name: classes.size(name) for names in best.tables for name in names}
+    edges = {name: classes.edges[name] for name in sizes if name in classes.edges}
+    packed = tuple((names, table.astype(np.float32)) for names, table in best.tables.items())
+    return Tilt(edges, sizes, packed, best.top), best.rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    loss: float
+    tables: dict[tuple[str, ...], Floats]
+    top: float
+    rows: Rows
+
+
+def _tilted(
+    rows: Rows, statements: Sequence[Statement], reachable: Sequence[Statement], classes: _Classes
+) -> _Found:
     exponent = np.zeros(len(rows))
     tables: dict[tuple[str, ...], Floats] = {}
-    best: tuple[float, dict[tuple[str, ...], Floats], float, Rows] | None = None
+    best = _Found(np.inf, {}, 0.0, rows)
     current, top = rows, 0.0
-    for _ in range(passes):
-        measured = [measure(statement, current) for statement in statements]
-        excess = loss(measured)
-        if best is None or excess < best[0] - 1e-9:
-            best = (excess, {names: table.copy() for names, table in tables.items()}, top, current)
-        new = {
-            k for k, item in enumerate(measured) if ACTIVE < abs(item.gap) < HOPELESS and item.influence.any()
-        }
-        if not new - active and max((abs(measured[k].gap) for k in active), default=0.0) < ACTIVE / 2:
+    keys = [classes.names_of(statement) for statement in reachable]
+    for _ in range(PASSES):
+        excess = loss([measure(statement, current) for statement in statements])
+        if excess < best.loss:
+            best = _Found(excess, {names: table.copy() for names, table in tables.items()}, top, current)
+        measured = [measure(statement, current) for statement in reachable]
+        if not reachable or max(abs(item.gap) for item in measured) < ACTIVE / 2:
             break
-        active |= new
-        if not active:
-            break
-        chosen = sorted(active)
-        keys = [classes.names_of(statements[k]) for k in chosen]
         averaged = [
-            classes.averages(key, measured[k], current.weights) for key, k in zip(keys, chosen, strict=True)
+            classes.averages(key, item, current.weights) for key, item in zip(keys, measured, strict=True)
         ]
         features = np.stack(
             [table[classes.of(key)] for key, table in zip(keys, averaged, strict=True)], axis=1
         )
-        influences = np.stack([measured[k].influence for k in chosen], axis=1)
-        step = newton_step([measured[k] for k in chosen], influences, features, current.weights)
-        exponent = exponent + features @ step
+        influences = np.stack([item.influence for item in measured], axis=1)
+        step = newton_step(measured, influences, features, current.weights)
+        change = features @ step
         for key, table, size in zip(keys, averaged, step, strict=True):
             tables[key] = tables.get(key, np.zeros(len(table))) + size * table
+        exponent = exponent + change
         top = float(np.quantile(exponent, 1 - TOP_SHARE))
         weights = np.exp(np.minimum(exponent - top, 0.0))
         if weights.mean() < LEAST_KEPT:
             break
         current = rows.reweighted(weights / weights.sum())
-    assert best is not None
-    if not best[1]:
-        return None, best[3]
-    sizes = {name: classes.size(name) for names in best[1] for name in names}
-    edges = {name: classes.edges[name] for name in sizes if name in classes.edges}
-    packed = tuple((names, table.astype(np.float32)) for names, table in best[1].items())
-    return Tilt(edges, sizes, packed, best[2]), best[3]
+    return best
 
 
 class _Classes:
