@@ -12,6 +12,9 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
+from app.blueprint.model import Blueprint
+from app.blueprint.page import blueprint_page
+from app.errors import JobHasNoBlueprint
 from app.jobs.answers import bytes_response, chosen_format, file_response
 from app.jobs.checking import Order
 from app.jobs.downloads import MEDIA_TYPES, Downloads, Format, Wanted, require_rows
@@ -441,19 +444,36 @@ def report(
             "description": "How the rows are distributed: every number with where it comes from, and what "
             "became of it. Edit it, and post it back as the generator's option `blueprint`.",
             "headers": {"ETag": {"schema": {"type": "string"}}},
-            "content": {"application/json": {"schema": {"type": "object"}}},
+            "content": {
+                "application/json": {"schema": {"type": "object"}},
+                "text/html": {"schema": {"type": "string"}},
+            },
         },
         304: {"description": "Not changed."},
         **problems(403, 404, 409, 410, 422),
     },
 )
 def blueprint(
-    job_id: str, request: Request, principal: CurrentPrincipal, jobs: Jobs, files: Files
+    job_id: str,
+    request: Request,
+    principal: CurrentPrincipal,
+    jobs: Jobs,
+    files: Files,
+    format: Annotated[
+        Literal["json", "html"], Query(description="HTML is to read, print and sign.")
+    ] = "json",
 ) -> Response:
     """Return the blueprint of a job, where its generator has one."""
     job = jobs.record(principal.owner, job_id)
     stored, content = files.blueprint(principal.owner, job)
-    return bytes_response(request, content, stored.sha256, "application/json", {})
+    if format == "json":
+        return bytes_response(request, content, stored.sha256, "application/json", {})
+    try:
+        page = blueprint_page(Blueprint.from_json(content), job.id, stored.sha256).encode()
+    except ValueError as error:  # a generator from outside may keep a document of its own form
+        raise JobHasNoBlueprint("The job's document has no page; ask for it as JSON.") from error
+    locked = {"Content-Security-Policy": _REPORT_CSP}
+    return bytes_response(request, page, f"{stored.sha256}-html", "text/html; charset=utf-8", locked)
 
 
 @router.get(

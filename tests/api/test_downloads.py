@@ -196,6 +196,25 @@ def test_a_blueprint_is_withheld_with_the_rows_where_it_was_learned(service: Ser
             assert answer.json()["type"] == "/problems/rows-withheld" and "fitted" not in answer.text
 
 
+def test_a_blueprint_can_be_had_as_a_page_that_is_locked_up(service: Service, me: Caller) -> None:
+    job = me.finished()
+    column = {"name": "<b>age</b>", "marginal": {"mean": {"value": 60, "source": "declared"}}}
+    service.store_artifact(
+        job["id"], "blueprint", json.dumps({"blueprint": "1", "columns": [column]}).encode()
+    )
+    page = me.get(f"/v1/jobs/{job['id']}/blueprint?format=html")
+    assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
+    assert "&lt;b&gt;age&lt;/b&gt;" in page.text and "<b>age" not in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    document = me.get(f"/v1/jobs/{job['id']}/blueprint")
+    assert document.headers["etag"].strip('"') in page.text, "the page says which document it shows"
+    assert page.headers["etag"] != document.headers["etag"]
+    other = me.finished()
+    service.store_artifact(other["id"], "blueprint", b'{"of": "a form of its own"}')
+    answer = me.get(f"/v1/jobs/{other['id']}/blueprint?format=html")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/job-has-no-blueprint")
+
+
 def test_why_there_is_no_report_is_said(service: Service, me: Caller) -> None:
     job = me.job()
     assert me.get(job["links"]["report"]).json()["type"] == "/problems/job-still-running"

@@ -275,6 +275,19 @@ def test_a_dry_run_says_what_fitting_would_say(me: Caller) -> None:
     assert [warning["pointer"] for warning in answer["warnings"]] == ["/schema/fields/0", "/schema/fields/1"]
 
 
+def test_a_dry_run_says_what_would_be_repaired_furthest_first(me: Caller) -> None:
+    fields = [{"name": name, "type": "number", "statistics": {"mean": 0, "sd": 1}} for name in "abc"]
+    associations = [
+        {"fields": list(pair), "measure": "pearson", "value": value}
+        for pair, value in (("ab", 0.9), ("bc", 0.9), ("ac", -0.9))
+    ]
+    body = {"schema": {"fields": fields, "associations": associations}, "generator": "blueprint", "rows": 5}
+    repairs = me.post(body, "/v1/jobs?dry_run=true").json()["repairs"]
+    moved = [repair["moved"] for repair in repairs]
+    assert len(moved) >= 3 and moved == sorted(moved, reverse=True)
+    assert all(repair["at"].startswith("/") and repair["asked"] != repair["achieved"] for repair in repairs)
+
+
 def test_a_dry_run_finds_a_rule_that_no_row_can_meet(me: Caller) -> None:
     schema = {**SMALL, "rules": ["age > 200"]}
     answer = me.post({**BODY, "schema": schema}, "/v1/jobs?dry_run=true")
