@@ -153,6 +153,8 @@ def _cast(series: pd.Series[Any], field: Field) -> Any:
     if isinstance(dtype, pd.CategoricalDtype):
         return pd.Categorical(series.astype("string").astype(object), dtype=dtype)
     if field.type in ("integer", "year"):
+        if series.dtype.kind == "f":
+            return series.astype("Int64").array  # `to_numeric` keeps NaN, which becomes -2**63
         return pd.to_numeric(series, dtype_backend="numpy_nullable").astype("Int64").array
     if field.type == "number":
         return pd.to_numeric(series).to_numpy("float64", na_value=np.nan)

@@ -84,3 +84,18 @@ def test_conforming_twice_copies_nothing() -> None:
 
 def test_a_value_that_is_no_level_becomes_missing() -> None:
     assert frame_of(ROWS | {"c": ["high", "middle", "low"]})["c"].isna().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("name", ["i", "y"])
+def test_whole_numbers_held_as_floats_keep_their_gaps(name: str) -> None:
+    frame = pd.DataFrame({key: pd.Series(cells, dtype=object) for key, cells in ROWS.items()})
+    frame[name] = pd.Series([1999.0, float("nan"), 2024.0])
+    assert conform(frame, SCHEMA)[name].tolist() == [1999, pd.NA, 2024]
+
+
+@pytest.mark.parametrize("name", ["i", "y"])
+def test_a_fraction_is_no_whole_number(name: str) -> None:
+    frame = pd.DataFrame({key: pd.Series(cells, dtype=object) for key, cells in ROWS.items()})
+    frame[name] = pd.Series([1999.5, float("nan"), 2024.0])
+    with pytest.raises(TypeError):
+        conform(frame, SCHEMA)
