@@ -179,6 +179,7 @@ class Parameters:
         checked = {item.item.name for item in solved} | {
             i.name for i in schema.fields if i.formula is not None
         }
+        checked |= set(self.orders)
         return Program(
             schema,
             tuple(self.blocks),

@@ -28,6 +28,9 @@ LESS, EQUAL, GREATER = 0, 1, 2
 MOST_STATES = 2_000
 MOST_BINS = 1_024
 TINY = 1e-250
+SELDOM = 0.002
+"""Share above which the other variable hardly ever lies."""
+
 LEAST_GAP = 0.004
 """How far apart two distributions that a rule orders are taken to be, at least, in their middle."""
 
@@ -217,6 +220,8 @@ def cut_distribution(wanted: Floats, other: Floats, widths: Ints) -> Floats:
         for _ in range(3):  # the other lies within the bin: cut there on average between its edges
             reach = max(here - (here - guess) * within, TINY)
             guess = min(max(wanted[j] - below[j], 0.0) / max(tail + other[j] / reach, TINY), here)
+        if below[j] > 1 - SELDOM:  # the other hardly ever lies this far up, and says nothing of the shape
+            guess = max(guess, here * (1.0 if below[j] > 1 - SELDOM / 100 else 0.7))
         found[j] = guess
         tail += other[j] / max(here - (here - guess) * within, TINY)
     return found
