@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from house import Broker, House, Postgres
 
+from tests.workers.house import Broker, House, Postgres
 from workers.processes import kill_group
 
 

@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 import pytest
-from house import House
+
+from tests.workers.house import House
 
 SCHEMA: dict[str, Any] = {
     "fields": [

@@ -1,6 +1,7 @@
 import psutil
 import pytest
-from house import House, wait_for
+
+from tests.workers.house import House, wait_for
 
 
 def cancelled(house: House, job_id: str) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import Broker, House, wait_for
+
+from tests.workers.house import Broker, House, wait_for
 
 WHOLE: dict[str, Any] = {
     "rows": 20_000,

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from house import Broker, House, wait_for
 from sqlalchemy import insert
-from test_chaos import SEED, TARGETS, settings
 
 from app.db import now, transaction
 from app.jobs.leases import DATASETS
 from app.schema import frames
 from app.schema.parse import parse_schema
+from tests.workers.house import Broker, House, wait_for
+from tests.workers.test_chaos import SEED, TARGETS, settings
 
 FIELDS: list[dict[str, Any]] = [
     {"name": "age", "type": "integer"},

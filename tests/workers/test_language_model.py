@@ -16,7 +16,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from house import Broker, House, wait_for
 from sqlalchemy import insert
 
 from app.config import LlmProvider
@@ -25,6 +24,7 @@ from app.db import now, transaction
 from app.ids import new_id
 from app.jobs.transcript import folder
 from tests.fake_provider import FakeProvider, Reaction, fails, says, serving
+from tests.workers.house import Broker, House, wait_for
 
 SCHEMA: dict[str, Any] = {
     "fields": [

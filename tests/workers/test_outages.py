@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from house import Broker, House, Postgres, wait_for
 from sqlalchemy import insert
 
 from app.db import now, transaction
 from app.errors import ServiceUnavailable
 from app.jobs.leases import ARTIFACTS, DATASETS, SHARDS
 from app.queue import CeleryQueue
+from tests.workers.house import Broker, House, Postgres, wait_for
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from house import House, wait_for
 
 from app.config import Settings
+from tests.workers.house import House, wait_for
 
 SECRET_CELL = "a-cell-of-a-real-table"
 

@@ -2,8 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-from house import Broker, House, wait_for
 from pydantic import SecretStr
+
+from tests.workers.house import Broker, House, wait_for
 
 
 def test_jobs_run_on_an_s3_store(tmp_path: Path, broker: Broker) -> None:

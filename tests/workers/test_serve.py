@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
-from house import PATIENCE, PLUGINS, ROOT, SCHEMA, wait_for
 
 from tests.ports import free_port
+from tests.workers.house import PATIENCE, PLUGINS, ROOT, SCHEMA, wait_for
 
 
 class Service:

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from house import Broker, House
 from sqlalchemy import insert, select
 
 from app.db import now, reading, transaction
 from app.errors import ServiceUnavailable
 from app.jobs.leases import ARTIFACTS, DATASETS, JOBS
 from app.scratch import Scratch, remove_leftovers
+from tests.workers.house import Broker, House
 from workers.sweeper import Sweeper
 
 
