@@ -37,7 +37,7 @@ types: install
 
 bench: install ## run the slow tests and the benchmarks
 	$(BIN)/python -m pytest -m slow tests
-	for name in http_load job_latency marginals evaluation; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in http_load job_latency marginals evaluation exactness; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 calibrate: install ## hold the evaluator itself against known truths, 400 draws (make test: 40)
 	SYNTHWARD_CALIBRATION_REPEATS=400 $(BIN)/python -m pytest -q tests/calibration
