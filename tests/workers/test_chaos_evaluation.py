@@ -13,12 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import insert
 
-from app.db import now, transaction
-from app.jobs.leases import DATASETS
-from app.schema import frames
-from app.schema.parse import parse_schema
 from tests.workers.house import Broker, House, wait_for
 from tests.workers.test_chaos import SEED, TARGETS, settings
 
@@ -49,8 +44,8 @@ class Judging:
 
     def __init__(self, house: House) -> None:
         self.house = house
-        self.upload("ds_real", people(300, 1))
-        self.upload("ds_made", people(300, 2))
+        house.upload("ds_real", people(300, 1), SCHEMA)
+        house.upload("ds_made", people(300, 2), SCHEMA)
         house.start()
         house.wait(self.post(), 60)  # the first one starts cold
         job = house.wait(job_id := self.post(), 60)
@@ -58,22 +53,6 @@ class Judging:
         self.seconds = (job.finished_at - job.started_at).total_seconds()
         self.report, self.page = self.told(job_id)
         assert json.loads(self.report)["job"]["kind"] == "evaluation"
-
-    def upload(self, name: str, frame: pd.DataFrame) -> None:
-        import pyarrow.parquet as pq
-
-        path = self.house.folder / f"{name}.parquet"
-        pq.write_table(frames.to_arrow(frame, parse_schema(SCHEMA)[0]), path)
-        key = f"datasets/{name}"
-        stored = self.house.store.put_file(key, path)
-        row = {
-            "id": name, "owner": "o", "name": name, "rows": len(frame), "columns": len(FIELDS),
-            "schema_document": SCHEMA, "sha256": hashlib.sha256(name.encode()).hexdigest(), "key": key,
-            "key_sha256": stored.sha256, "bytes": stored.bytes, "attempts": 1, "created_at": now(),
-            "expires_at": now().replace(year=now().year + 1),
-        }  # fmt: skip
-        with transaction(self.house.engine) as connection:
-            connection.execute(insert(DATASETS).values(row))
 
     def post(self) -> str:
         return self.house.post(
