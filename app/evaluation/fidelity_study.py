@@ -340,7 +340,7 @@ def _pictures(tests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ]
         if rows:
             title += ": synthetic with 95 % interval, beside real; those that differ most"
-            pictures.append({"kind": "intervals", "title": title, "rows": rows[:20]})
+            pictures.append({"kind": "intervals", "title": title, "mark": "real", "rows": rows[:20]})
     return pictures
 
 

@@ -114,12 +114,10 @@ def _drawn(
 
     with mpl.rc_context(_STYLE):
         figure = Figure(facecolor="none")
-        # Wider than the default: readers' fonts are not those that the layout was computed with.
-        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
         canvas = FigureCanvasSVG(figure)
         text = drawing(figure, picture)
         sink = io.StringIO()
-        # Not `savefig`, which draws and lays out everything twice.
+        # Not `savefig`, which draws everything twice.
         canvas.print_svg(sink, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return _inlined(sink.getvalue(), f"p{place}-", f"{picture['title']}. {text}")
 
@@ -136,6 +134,28 @@ def _inlined(svg: str, prefix: str, text: str) -> str:
     return f'{head} role="img" aria-label="{label}"><title>{escape(text)}</title>{rest}'
 
 
+def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Add axes at a place in inches from the upper left corner of a figure that has its size.
+
+    A layout engine that measures every text takes longer than the drawing; and readers' fonts are not those
+    that it would measure with.
+    """
+    whole_width, whole_height = figure.get_size_inches()
+    place = (
+        left / whole_width,
+        1 - (top + height) / whole_height,
+        width / whole_width,
+        height / whole_height,
+    )
+    axes: Axes = figure.add_axes(place)
+    return axes
+
+
+def _wide(texts: Iterable[str]) -> float:
+    """Return inches for the longest of some texts: capitals of DejaVu Sans are 0.7 em wide, letters 0.6."""
+    return 0.12 + max((0.078 * len(text) + 0.014 * sum(map(str.isupper, text)) for text in texts), default=0)
+
+
 def _matrix(figure: Figure, picture: Mapping[str, Any]) -> str:
     import numpy as np
 
@@ -143,14 +163,18 @@ def _matrix(figure: Figure, picture: Mapping[str, Any]) -> str:
     panels = [(name, picture[name]) for name in ("real", "synthetic", "difference") if picture.get(name)]
     count = len(labels)
     named = count <= MOST_LABELS
-    side = min(max(1.2 + 0.17 * count, 2.6), 6.2) if named else 3.6
+    side = min(max(0.17 * count, 1.5), 5.6) if named else 3.0
+    names = _wide(labels) if named else 0.15
+    title, scale = 0.35, 0.75
     down = len(panels) > 1 and count > 16 and named  # long names need the page's width
+    high = title + side + names
     figure.set_size_inches(
-        (side + 2.2, side * len(panels)) if down else (side * len(panels) + 1.4, side + 0.6)
+        (names + side + scale, len(panels) * high) if down else (names + len(panels) * (side + scale), high)
     )
-    axes = figure.subplots(len(panels) if down else 1, 1 if down else len(panels), squeeze=False).ravel()
     worst = ""
-    for place, (axis, (name, values)) in enumerate(zip(axes, panels, strict=True)):
+    for place, (name, values) in enumerate(panels):
+        left, top = (names, place * high + title) if down else (names + place * (side + scale), title)
+        axis = _axes(figure, left, top, side, side)
         grid = np.array(
             [[np.nan if cell is None else cell for cell in row] for row in values], dtype=np.float64
         )
@@ -169,9 +193,9 @@ def _matrix(figure: Figure, picture: Mapping[str, Any]) -> str:
         axis.set_xticks(places, ticks, rotation=90)
         axis.set_yticks(places, ticks if down or not place else [""] * len(ticks))
         axis.tick_params(length=0)
-        figure.colorbar(image, ax=axis, shrink=0.7, aspect=18)
-    names = ", ".join(name for name, _ in panels)
-    return f"Heat maps of {count} columns: {names}. Grey cells were not measured.{worst}"
+        figure.colorbar(image, cax=_axes(figure, left + side + 0.08, top + 0.15 * side, 0.1, 0.7 * side))
+    shown_names = ", ".join(name for name, _ in panels)
+    return f"Heat maps of {count} columns: {shown_names}. Grey cells were not measured.{worst}"
 
 
 def _furthest(grid: Any, labels: list[str]) -> str:
@@ -184,9 +208,10 @@ def _furthest(grid: Any, labels: list[str]) -> str:
 
 
 def _curve(figure: Figure, picture: Mapping[str, Any]) -> str:
-    figure.set_size_inches(6.4, 4.1)
-    axis = figure.subplots()
     named = {line["name"] for line in picture["lines"]}
+    legend = _wide([*(_short(name, 48) for name in named), "guessing"]) + 0.4
+    figure.set_size_inches(5.2 + legend, 4.1)
+    axis = _axes(figure, 0.7, 0.15, 4.4, 3.4)
     if "false" in picture["x_label"].lower() and "guessing" not in named:
         axis.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=(0, (2, 3)), label="guessing")
     for place, line in enumerate(picture["lines"]):
@@ -197,7 +222,7 @@ def _curve(figure: Figure, picture: Mapping[str, Any]) -> str:
     axis.set_xlabel(picture["x_label"])
     axis.set_ylabel(picture["y_label"])
     axis.grid(color="#e3e3e3", linewidth=0.6)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8.5)
+    figure.legend(loc="upper left", bbox_to_anchor=(5.15 / (5.2 + legend), 0.98), frameon=False, fontsize=8.5)
     names = ", ".join(line["name"] for line in picture["lines"])
     return f"{picture['y_label']} against {picture['x_label']}, for {names}."
 
@@ -211,7 +236,7 @@ def _intervals(figure: Figure, picture: Mapping[str, Any]) -> str:
         if row.get("low") is not None and row.get("high") is not None:
             axis.plot([row["low"], row["high"]], [place, place], color=FILL, linewidth=2.2)
         axis.plot([row["value"]], [place], "o", color=FILL, markersize=6)
-    _baselines(figure, axis, rows)
+    _baselines(figure, axis, rows, picture.get("mark", "yardstick"))
     return _said(rows, picture)
 
 
@@ -219,14 +244,16 @@ def _bars(figure: Figure, picture: Mapping[str, Any]) -> str:
     rows = picture["rows"][:MOST_ROWS]
     axis = _rows_of(figure, rows)
     axis.barh(range(len(rows)), [row.get("value") or 0.0 for row in rows], color=FILL, height=0.62)
-    _baselines(figure, axis, rows)
+    _baselines(figure, axis, rows, picture.get("mark", "yardstick"))
     return _said(rows, picture)
 
 
 def _rows_of(figure: Figure, rows: list[Mapping[str, Any]]) -> Axes:
-    figure.set_size_inches(7.6, 1.1 + 0.27 * len(rows))
-    axis = figure.subplots()
-    axis.set_yticks(range(len(rows)), [_short(str(row["name"]), 44) for row in rows])
+    names = [_short(str(row["name"]), 44) for row in rows]
+    left, high = _wide(names), 0.27 * len(rows)
+    figure.set_size_inches(7.8, 0.7 + high)
+    axis = _axes(figure, left, 0.35, 7.6 - left, high)
+    axis.set_yticks(range(len(rows)), names)
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.axvline(0, color=SOFT, linewidth=0.8)
     axis.grid(axis="x", color="#e3e3e3", linewidth=0.6)
@@ -235,8 +262,7 @@ def _rows_of(figure: Figure, rows: list[Mapping[str, Any]]) -> Axes:
     return axis
 
 
-def _baselines(figure: Figure, axis: Axes, rows: list[Mapping[str, Any]]) -> None:
-    label = "yardstick"
+def _baselines(figure: Figure, axis: Axes, rows: list[Mapping[str, Any]], label: str) -> None:
     for place, row in enumerate(rows):
         if row.get("baseline") is not None:
             axis.plot(
@@ -244,7 +270,7 @@ def _baselines(figure: Figure, axis: Axes, rows: list[Mapping[str, Any]]) -> Non
             )
             label = "_"  # the legend names the first
     if label == "_":
-        figure.legend(loc="outside upper right", frameon=False, fontsize=8.5)
+        figure.legend(loc="upper right", frameon=False, fontsize=8.5, borderaxespad=0.1)
 
 
 def _said(rows: list[Mapping[str, Any]], picture: Mapping[str, Any]) -> str:

@@ -177,7 +177,8 @@ class CoefficientOverlap:
                 "pictures": [
                     {
                         "kind": "intervals",
-                        "title": "Coefficients fitted to synthetic rows, and (baseline) to real rows",
+                        "title": "Coefficients fitted to synthetic rows, and to real rows",
+                        "mark": "fitted to real rows",
                         "rows": [
                             {
                                 "name": row["coefficient"],

@@ -321,7 +321,8 @@ class _Trial:
         pictures: list[dict[str, Any]] = [
             {
                 "kind": "bars",
-                "title": f"{measure} on the holdout: trained on synthetic rows, and (baseline) on real rows",
+                "title": f"{measure} on the holdout: trained on synthetic rows, and on real rows",
+                "mark": "trained on real rows",
                 "rows": [
                     {"name": row["model"], "value": row["tstr"], "baseline": row["trtr"]} for row in rows
                 ],
