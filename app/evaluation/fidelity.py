@@ -15,7 +15,17 @@ import numpy as np
 import pandas as pd
 
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
-from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled
+from app.evaluation.columns import Codes, Floats, Mask, cell_rows, codes, numbers, pooled
+from app.evaluation.empirical import (
+    Dealt,
+    Divided,
+    Gap,
+    between_levels,
+    between_steps,
+    deal,
+    draws_for,
+    interval_of_mean,
+)
 from app.schema.table import Field, Kind
 
 
@@ -76,10 +86,19 @@ class _PerColumn(ABC):
     measured_from: ClassVar[Mapping[str, int]] = {"train": 1, "synthetic": 1}
     kinds: ClassVar[frozenset[Kind]]
     columns: ClassVar[str]
+    stream: ClassVar[int]
 
     @abstractmethod
     def values_of(self, field: Field, column: pd.Series) -> Any:
-        """Return the present values as an array."""
+        """Return the values as an array; `there` says which are present."""
+
+    @abstractmethod
+    def there(self, values: Any) -> Mask:
+        """Return which values are present."""
+
+    @abstractmethod
+    def gaps(self, field: Field, real: Any, other: Any, divided: Divided) -> list[Gap]:
+        """Return what the interval is drawn from, of present values."""
 
     @abstractmethod
     def compare(self, real: Any, other: Any) -> float:
@@ -91,7 +110,10 @@ class _PerColumn(ABC):
         if not fields:
             return NotMeasured(f"the table has no {self.columns} column")
         synthetic = pooled(tables)
-        table = [self._row(field, synthetic, tables) for field in fields]
+        rng = np.random.default_rng([tables.seed, self.stream])
+        dealt = deal(tables, rng, draws_for(len(fields)))
+        gaps: list[Gap] = []
+        table = [self._row(field, synthetic, tables, dealt, gaps) for field in fields]
         measured = [row for row in table if row["value"] is not None]
         if not measured:
             return NotMeasured(f"none of the {self.columns} columns could be compared: {table[0]['reason']}")
@@ -104,27 +126,45 @@ class _PerColumn(ABC):
             + (f"; the real holdout scores {baseline:.3f}" if baseline is not None else "")
             + f". Lowest: {lowest['column']}, {lowest['value']:.3f}."
         )
+        off = interval_of_mean(gaps, 1 - value, self.bounds)
         return Score(
             value=value,
+            interval=None if off is None else (min(1 - off[1], value), max(1 - off[0], value)),
             baseline=baseline,
             reading=reading,
-            details={"aggregate": "mean of value over the measured columns", "table": table},
+            details={
+                "aggregate": "mean of value over the measured columns",
+                "table": table,
+                "interval": "of the mean distance, by inverting tests of how far apart the distributions are "
+                "(after Feldman & Cousins 1998), 95 %",
+            },
         )
 
-    def _row(self, field: Field, synthetic: pd.DataFrame, tables: Tables) -> dict[str, Any]:
+    def _row(
+        self,
+        field: Field,
+        synthetic: pd.DataFrame,
+        tables: Tables,
+        dealt: tuple[Dealt, Dealt],
+        gaps: list[Gap],
+    ) -> dict[str, Any]:
         row: dict[str, Any] = {"column": field.name, "value": None, "baseline": None, "reason": ""}
         try:
             assert tables.train is not None  # `needs` says so
-            real = self.values_of(field, tables.train[field.name])
-            made = self.values_of(field, synthetic[field.name])
+            values = [self.values_of(field, frame[field.name]) for frame in (tables.train, synthetic)]
+            here = [self.there(column) for column in values]
+            real, made = (column[which] for column, which in zip(values, here, strict=True))
             few = max(cell_rows(tables), 1)
             if len(real) < few:
                 return row | {"reason": f"fewer than {few} values are present in the train part"}
             if len(made) == 0:
                 return row | {"reason": "no value is present in the synthetic rows"}
             row["value"] = self.compare(real, made)
+            divided = Divided.whole(real, made, (dealt[0].some(here[0]), dealt[1].some(here[1])))
+            gaps += self.gaps(field, real, made, divided)
             if tables.holdout is not None:
                 held = self.values_of(field, tables.holdout[field.name])
+                held = held[self.there(held)]
                 row["baseline"] = self.compare(real, held) if len(held) >= few else None
         except Exception as error:  # noqa: BLE001  one column must not cost the others
             return row | {"value": None, "reason": f"failed: {type(error).__name__}"}
@@ -138,11 +178,19 @@ class KSComplement(_PerColumn):
     title: ClassVar[str] = "Shape of numeric and date columns (KSComplement)"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"numeric", "temporal"})
     columns: ClassVar[str] = "numeric or date"
+    stream: ClassVar[int] = 4101
 
     def values_of(self, field: Field, column: pd.Series) -> Floats:
-        """Return the present numbers."""
-        values = numbers(field, column)
-        return values[~np.isnan(values)]
+        """Return the numbers."""
+        return numbers(field, column)
+
+    def there(self, values: Floats) -> Mask:
+        """Return which are not missing."""
+        return ~np.isnan(values)
+
+    def gaps(self, field: Field, real: Floats, other: Floats, divided: Divided) -> list[Gap]:
+        """Return the gap between the distribution functions."""
+        return between_steps(real, other, divided)
 
     def compare(self, real: Floats, other: Floats) -> float:
         """Return `ks_complement`."""
@@ -156,11 +204,19 @@ class TVComplement(_PerColumn):
     title: ClassVar[str] = "Shares of levels of categorical columns (TVComplement)"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"categorical"})
     columns: ClassVar[str] = "categorical"
+    stream: ClassVar[int] = 4102
 
     def values_of(self, field: Field, column: pd.Series) -> Codes:
-        """Return the codes of the levels that are present."""
-        values = codes(field, column)
-        return values[values >= 0]
+        """Return the codes of the levels."""
+        return codes(field, column)
+
+    def there(self, values: Codes) -> Mask:
+        """Return which are not missing."""
+        return values >= 0
+
+    def gaps(self, field: Field, real: Codes, other: Codes, divided: Divided) -> list[Gap]:
+        """Return the gap between the shares of the levels."""
+        return between_levels(real, other, divided, len(field.levels or ()))
 
     def compare(self, real: Codes, other: Codes) -> float:
         """Return `tv_complement`."""

@@ -11,9 +11,18 @@ from numpy.typing import NDArray
 
 from app.disclosure import pool_levels, say_count
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
-from app.evaluation.bootstrap import folding, jackknife_error, person_codes, random_groups, t_interval
-from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled, present
+from app.evaluation.bootstrap import person_codes
+from app.evaluation.columns import Floats, cell_rows, codes, numbers, pooled, present
 from app.evaluation.conformance import level_text
+from app.evaluation.empirical import (
+    Dealt,
+    Divided,
+    Gap,
+    between_values,
+    deal_frames,
+    draws_for,
+    interval_of_mean,
+)
 from app.evaluation.fidelity_associations import at_most
 from app.evaluation.intervals import mean_distance, rare
 from app.schema.table import Field
@@ -21,10 +30,6 @@ from app.schema.table import Field
 FARTHEST_SD = 10.0
 """A column counts as so many sd away at most: one wild value must not drown all others."""
 
-GRID = 512
-"""Points at which distribution functions are compared for the standard error."""
-
-GROUPS = 20
 SHOWN_LEVELS = 20
 SHOWN_COLUMNS = 40
 
@@ -72,29 +77,20 @@ class WassersteinInSd:
         rng = np.random.default_rng([tables.seed, _STREAM])
         few = max(cell_rows(tables), 2)
         train, synthetic = at_most(tables.train, rng), at_most(pooled(tables), rng)
-        dealt = (_dealt(train, tables.group, rng), _dealt(synthetic, tables.group, rng))
-        table: list[dict[str, Any]] = []
-        left: list[tuple[Floats, Floats]] = []
-        for field in fields:
-            row, errors = self._column(field, train, synthetic, tables.holdout, few, dealt)
-            table.append(row)
-            if errors is not None:
-                left.append(errors)
+        dealt = deal_frames((train, synthetic), tables.group, rng, draws_for(len(fields)))
+        gaps: list[Gap] = []
+        table = [self._column(field, train, synthetic, tables.holdout, few, dealt, gaps) for field in fields]
         measured = [row for row in table if row["value"] is not None]
         if not measured:
             return NotMeasured(f"none of the numeric or date columns could be compared: {table[0]['reason']}")
         value = float(np.mean([row["value"] for row in measured]))
         baselines = [row["baseline"] for row in measured if row["baseline"] is not None]
         baseline = float(np.mean(baselines)) if len(baselines) == len(measured) else None
-        errors_of = [np.mean([pair[side] for pair in left], axis=0) for side in (0, 1)]
-        interval = t_interval(
-            value, [(float(jackknife_error(one)), len(one)) for one in errors_of], self.bounds
-        )
         table.sort(key=lambda row: (-(row["value"] if row["value"] is not None else -1.0), row["column"]))
         furthest = table[0]
         return Score(
             value=value,
-            interval=interval,
+            interval=interval_of_mean(gaps, value, self.bounds),
             baseline=baseline,
             reading=(
                 f"The {len(measured)} numeric or date columns lie {value:.3f} real standard deviations off "
@@ -105,7 +101,8 @@ class WassersteinInSd:
             details={
                 "aggregate": f"mean of value over the measured columns; one counts {FARTHEST_SD:g} at most",
                 "table": table,
-                "interval": "delete-a-group jackknife over rows of both tables, 95 %",
+                "interval": "by inverting tests of how far apart the distributions are (after Feldman & "
+                "Cousins 1998), 95 %",
                 "rows": {"train": len(train), "synthetic": len(synthetic)},
                 "pictures": [
                     {
@@ -128,8 +125,9 @@ class WassersteinInSd:
         synthetic: pd.DataFrame,
         holdout: pd.DataFrame | None,
         few: int,
-        dealt: tuple[Codes, Codes],
-    ) -> tuple[dict[str, Any], tuple[Floats, Floats] | None]:
+        dealt: tuple[Dealt, Dealt],
+        gaps: list[Gap],
+    ) -> dict[str, Any]:
         row: dict[str, Any] = {
             "column": field.name,
             "value": None,
@@ -141,14 +139,14 @@ class WassersteinInSd:
         real, made = numbers(field, train[field.name]), numbers(field, synthetic[field.name])
         there = np.isfinite(real), np.isfinite(made)
         if there[0].sum() < few:
-            return row | {"reason": f"fewer than {few} values are present in the train part"}, None
+            return row | {"reason": f"fewer than {few} values are present in the train part"}
         if not there[1].any():
-            return row | {"reason": "no value is present in the synthetic rows"}, None
+            return row | {"reason": "no value is present in the synthetic rows"}
         # Squares of larger numbers would overflow.
         real, made = (np.clip(one, -1e150, 1e150) for one in (real[there[0]], made[there[1]]))
         sd = float(real.std(ddof=1))
         if not sd > 0:
-            return row | {"reason": "the column is constant in the train part"}, None
+            return row | {"reason": "the column is constant in the train part"}
         row["value"] = min(wasserstein(real, made) / sd, FARTHEST_SD)
         row["shift"] = round(float(np.clip((made.mean() - real.mean()) / sd, -1e6, 1e6)), 4) + 0.0
         row["spread_ratio"] = round(min(float(made.std()) / float(real.std()), 1e6), 4)
@@ -157,55 +155,9 @@ class WassersteinInSd:
             held = np.clip(held[np.isfinite(held)], -1e150, 1e150)
             if len(held) >= few:
                 row["baseline"] = min(wasserstein(real, held) / sd, FARTHEST_SD)
-        return row, _without_groups(real, made, dealt[0][there[0]], dealt[1][there[1]], dealt, sd)
-
-
-def _dealt(frame: pd.DataFrame, group: str | None, rng: np.random.Generator) -> Codes:
-    persons = person_codes(frame[group]) if group is not None and len(frame) else None
-    return random_groups(rng, len(frame), GROUPS, persons)
-
-
-def _without_groups(
-    real: Floats,
-    made: Floats,
-    real_groups: Codes,
-    made_groups: Codes,
-    dealt: tuple[Codes, Codes],
-    sd: float,
-) -> tuple[Floats, Floats]:
-    """Return how the distance moves without each group of real rows, and of synthetic rows.
-
-    Narrowed by `folding`, for the distance is an integral of absolute differences.
-    """
-    together = np.concatenate([real, made])
-    grid = np.unique(np.quantile(together, np.linspace(0, 1, GRID)))
-    counts = []
-    for values, groups, all_groups in ((real, real_groups, dealt[0]), (made, made_groups, dealt[1])):
-        places = np.searchsorted(grid, values, side="left")
-        k = int(all_groups.max(initial=0)) + 1
-        width = len(grid)
-        counts.append(np.bincount(groups * width + places, minlength=k * width).reshape(k, width))
-    steps = np.diff(grid)
-    whole = [_below(item.sum(axis=0)[None])[0, :-1] for item in counts]
-    n, m = len(real), len(made)
-    together = (n * whole[0] + m * whole[1]) / (n + m)
-    factor = folding(
-        whole[1] - whole[0], np.sqrt(np.clip(together * (1 - together), 0, 1) * (1 / n + 1 / m)), steps
-    )
-    result = []
-    for side in (0, 1):
-        without = _below(counts[side].sum(axis=0) - counts[side])[:, :-1]
-        area = np.abs(without - whole[1 - side]) @ steps
-        # About 0: only the spread of these is of use.
-        result.append(
-            factor * (np.minimum(area / sd, FARTHEST_SD) - min(float(area.mean()) / sd, FARTHEST_SD))
-        )
-    return result[0], result[1]
-
-
-def _below(counts: NDArray[np.int64]) -> Floats:
-    below: Floats = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return below
+        divided = Divided.whole(real, made, (dealt[0].some(there[0]), dealt[1].some(there[1])))
+        gaps += between_values(real, made, divided, sd, FARTHEST_SD)
+        return row
 
 
 class Missingness:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +13,15 @@ from app.disclosure import pool_levels
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
 from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled
 from app.evaluation.conformance import level_text
+from app.evaluation.empirical import (
+    Divided,
+    Gap,
+    between_levels,
+    between_steps,
+    deal_frames,
+    draws_for,
+    interval_of_greatest,
+)
 from app.evaluation.fidelity_associations import at_most
 from app.schema.table import Field, TableSchema
 
@@ -22,6 +31,10 @@ FEWEST_ROWS = 20
 
 EXPECTED_ROWS = 20
 """Holdout rows that a subgroup should have for its yardstick."""
+
+GROUPS = 100
+STEPS = np.linspace(0, 1, 33)[1:]
+"""Groups of rows, and shares of the values, that the interval is drawn from (`app.evaluation.empirical`)."""
 
 MOST_LEVELS = 8
 MOST_COLUMNS = 8
@@ -78,27 +91,33 @@ class SubgroupSimilarity:
                 "no column makes subgroups; name some as evaluation.quasi_identifiers or evaluation.target"
             )
         few = max(cell, FEWEST_ROWS)
-        table = _table(tables, fields, train, synthetic, few)
+        divisions = [_divide(field, train, synthetic, few) for field in fields]
+        table = _table(tables, divisions, train, synthetic, few)
         if not table:
             return NotMeasured(f"no subgroup of {few} rows of the train part has a column to compare")
         held = {}
         if holdout is not None:
-            held = {_key(row): row for row in _table(tables, fields, train, holdout, few)}
+            beside = [_divide(field, train, holdout, few) for field in fields]
+            held = {_key(row): row for row in _table(tables, beside, train, holdout, few)}
             # In a small part of the holdout chance alone would show. Judged by the number of rows that it
             # should have: by the number that it has, lucky subgroups would be kept.
             large = [row for row in table if row["train_rows"] * len(holdout) >= EXPECTED_ROWS * len(train)]
             table = large or table
         for row in table:
-            beside = held.get(_key(row))
-            enough = beside is not None and beside["rows_other"] >= cell
-            row["baseline"] = beside["value"] if beside is not None and enough else None
+            own = held.get(_key(row))
+            enough = own is not None and own["rows_other"] >= cell
+            row["baseline"] = own["value"] if own is not None and enough else None
             del row["rows_other"]
         table.sort(key=lambda row: (row["value"], row["column"], row["subgroup"]))
         lowest = table[0]
         baselines = [row["baseline"] for row in table if row["baseline"] is not None]
         baseline = min(baselines) if baselines else None
+        judged = {_key(row) for row in table}
+        parts = _gaps(tables, divisions, train, synthetic, judged, rng)
+        off = interval_of_greatest(parts, 1 - lowest["value"], self.bounds)
         return Score(
             value=lowest["value"],
+            interval=None if off is None else (1 - off[1], 1 - off[0]),
             baseline=baseline,
             reading=(
                 f"Of {len(table)} subgroups, {lowest['column']}: {lowest['subgroup']} is kept least: its "
@@ -114,6 +133,8 @@ class SubgroupSimilarity:
                 "aggregate": "least value of the table; value = mean of KSComplement and TVComplement over "
                 f"the other columns, among subgroups of at least {few} train rows",
                 "table": table,
+                "interval": "of the lowest one, by inverting tests of how far apart the subgroups are (after "
+                "Feldman & Cousins 1998), 95 %",
                 "rows_at_most": MOST_ROWS,
                 "divided_by": [field.name for field in fields],
                 "pictures": [
@@ -184,10 +205,9 @@ def _divide(field: Field, train: pd.DataFrame, other: pd.DataFrame, few: int) ->
 
 
 def _table(
-    tables: Tables, fields: tuple[Field, ...], train: pd.DataFrame, other: pd.DataFrame, few: int
+    tables: Tables, divisions: list[_Division], train: pd.DataFrame, other: pd.DataFrame, few: int
 ) -> list[dict[str, Any]]:
     """Return a row for each subgroup of at least `few` train rows, `other` against `train` within it."""
-    divisions = [_divide(field, train, other, few) for field in fields]
     scores = _scores(tables.schema, tables.group, divisions, train, other)
     rows = []
     for division, found in zip(divisions, scores, strict=True):
@@ -220,7 +240,7 @@ def _scores(
     other: pd.DataFrame,
 ) -> list[Floats]:
     """Return for each division the scores of all columns within its parts: shape (columns, parts)."""
-    compared = [field for field in schema.fields if field.kind not in ("id", "text") and field.name != group]
+    compared = _compared(schema, group)
     result = [np.full((len(compared), len(division.parts)), np.nan) for division in divisions]
     for place, field in enumerate(compared):
         score = _levels_within if field.levels is not None else _steps_within
@@ -229,6 +249,51 @@ def _scores(
             if division.column != field.name:
                 whole[place] = scores
     return result
+
+
+def _compared(schema: TableSchema, group: str | None) -> list[Field]:
+    return [field for field in schema.fields if field.kind not in ("id", "text") and field.name != group]
+
+
+def _gaps(
+    tables: Tables,
+    divisions: list[_Division],
+    train: pd.DataFrame,
+    made: pd.DataFrame,
+    judged: set[tuple[str, str]],
+    rng: np.random.Generator,
+) -> list[list[Gap]]:
+    """Return for each judged subgroup the gaps of its columns, to draw the interval from."""
+    compared = _compared(tables.schema, tables.group)
+    draws = draws_for(len(compared) * len(judged))
+    dealt = deal_frames((train, made), tables.group, rng, draws, GROUPS)
+    found: dict[tuple[str, str], list[Gap]] = {key: [] for key in sorted(judged)}
+    for field in compared:
+        read: Callable[[Field, pd.Series], Any] = numbers if field.levels is None else codes
+        values = [read(field, frame[field.name]) for frame in (train, made)]
+        here = [~np.isnan(one) if field.levels is None else one >= 0 for one in values]
+        for division in divisions:
+            if division.column == field.name or not division.parts:
+                continue
+            inside = [
+                one & (parts >= 0) for one, parts in zip(here, (division.train, division.other), strict=True)
+            ]
+            divided = Divided(
+                (division.train[inside[0]], division.other[inside[1]]),
+                len(division.parts),
+                (dealt[0].some(inside[0]), dealt[1].some(inside[1])),
+            )
+            real, other = (one[which] for one, which in zip(values, inside, strict=True))
+            if not len(real):
+                continue
+            if field.levels is None:
+                gaps = between_steps(real, other, divided, STEPS)
+            else:
+                gaps = between_levels(real, other, divided, len(field.levels))
+            for part, gap in zip(division.parts, gaps, strict=True):
+                if (division.column, part) in found:
+                    found[division.column, part].append(gap)
+    return list(found.values())
 
 
 def _levels_within(

@@ -21,6 +21,7 @@ def inverted(
     simulate: Callable[[float], Floats],
     reach: float,
     bounds: tuple[float, float] = (-math.inf, math.inf),
+    slack: float = 0.0,
 ) -> tuple[float, float]:
     """Return a 95 % interval of the mean of a figure whose distribution moves with one unknown distance.
 
@@ -39,6 +40,8 @@ def inverted(
         The largest distance to try.
     bounds : (float, float)
         What the interval is cut to.
+    slack : float
+        Standard deviations of a draw by which the means of draws may be off, where draws are not exact.
     """
     low = high = value
     nearest = (math.inf, value)
@@ -50,7 +53,7 @@ def inverted(
         mean = float(draws.mean())
         if draws[first] <= value <= draws[first + inside - 1]:
             # The mean of draws is known to within its own error, which decides where the truth is 0.
-            error = 2 * float(draws.std()) / math.sqrt(len(draws))
+            error = (2 / math.sqrt(len(draws)) + slack) * float(draws.std())
             low, high = min(low, mean - error), max(high, mean + error)
         off = max(float(draws[first]) - value, value - float(draws[first + inside - 1]), 0.0)
         nearest = min(nearest, (off, mean))
