@@ -48,7 +48,7 @@ SHARE = 0.005
 CORRELATION = 0.02
 LOG_ODDS = 0.1
 MEAN = 0.01
-CONDITIONAL = 3
+CONDITIONAL_MEAN = 3
 """A conditional statistic may be this many times further off; the issue says 0.03 sd of means."""
 LOG_SD = 0.02
 QUANTILE = 0.02
@@ -274,7 +274,7 @@ def judge(one: Averaged, schema: TableSchema, asked: Asked, *, alone: bool) -> J
     kind = kind_of(schema, one.pointer)
     plain = kind.removeprefix("conditional ")
     parts = one.pointer.split("/")[1:]
-    more = CONDITIONAL if kind != plain else 1
+    more = CONDITIONAL_MEAN if kind != plain else 1
     error, of_rows = asked.errors.get(one.pointer, (0.0, 0))
     if one.rows and of_rows:
         error *= math.sqrt(of_rows / one.rows)
@@ -289,14 +289,14 @@ def judge(one: Averaged, schema: TableSchema, asked: Asked, *, alone: bool) -> J
         step = 10.0 ** -(item.places or 0) if item.kind == "numeric" else 1.0
         if item.kind == "numeric" and item.places is None:
             step = 0.0
-        tolerance = more * MEAN * sd if plain == "mean" else max(more * QUANTILE * sd, step * 1.0000001)
+        tolerance = more * MEAN * sd if plain == "mean" else max(QUANTILE * sd, step * 1.0000001)
     elif plain in ("proportion", "missing"):
-        tolerance = more * SHARE
+        tolerance = SHARE
     elif plain in ("sd", "odds_ratio"):  # on the scale of logarithms
         if target > 0 and achieved > 0:
             error /= target
             target, achieved = math.log(target), math.log(achieved)
-        tolerance = LOG_ODDS if plain == "odds_ratio" else more * LOG_SD
+        tolerance = LOG_ODDS if plain == "odds_ratio" else LOG_SD
     else:
         tolerance = CORRELATION
     allowed = tolerance if alone else tolerance + ERRORS * error

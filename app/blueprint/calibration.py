@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from app.blueprint.cells import Block, level_scores
+from app.blueprint.inducing import induced_effects
 from app.blueprint.marginal import declared_marginal
 from app.blueprint.model_parameters import Parameters
 from app.blueprint.ordering import (
@@ -27,6 +28,7 @@ from app.blueprint.simulation import simulate
 from app.blueprint.standins import StandIns
 from app.blueprint.statements import Statement, measure
 from app.blueprint.structure import even_levels, fields_of_rules, single_levels
+from app.schema.table import Condition
 
 ROWS = 32_768
 NEVER = 0.003
@@ -52,6 +54,7 @@ class Factor:
     line: Statement | None = None
     spread: Statement | None = None
     shares: tuple[Statement, ...] = ()
+    within: Condition | None = None
     sign: int = 1
 
 
@@ -65,12 +68,29 @@ class _Best:
     step: float
 
 
+@dataclass(frozen=True)
+class Way:
+    """What a calibration may do in one way or another: which is better shows in the rows.
+
+    Parameters
+    ----------
+    turned : bool
+        Whether of two numbers in order the one of which more is stated is cut.
+    induced : bool
+        Whether numbers go with categories by way of others (`app.blueprint.inducing`).
+    """
+
+    turned: bool = False
+    induced: bool = True
+
+
 @dataclass(eq=False)
 class Calibration:
     """The state of a calibration."""
 
     parameters: Parameters
     signs: Mapping[str, int]
+    way: Way = Way()
     factors: list[Factor] = field(default_factory=list)
     pairs: list[tuple[Statement, int, int, int]] = field(default_factory=list)
     ordered: list[Ordered] = field(default_factory=list)
@@ -81,10 +101,16 @@ class Calibration:
         self._inputs = StandIns(self.parameters.structure)
         self._wanted_shares: dict[tuple[int, str], Floats] = {}
         self._best_target: dict[str, _Best] = {}
-        self._tightened = False
+        self._tightened = self._turnable = False
         self._find_orders()
         self._find_factors()
         self._find_pairs()
+        induced = {}
+        if self.way.induced:
+            tied = ((pair.first, pair.second) for pair in self.ordered)
+            induced = induced_effects(self.parameters, tied)
+            self.parameters.effects |= induced
+        self.others = self._other_ways(bool(induced))
         self.parameters.correlate()
         self._place_orders(None)
 
@@ -226,7 +252,7 @@ class Calibration:
                 self._add_association(statement, found)
             elif statement.kind in ("mean", "quantile") and statement.given:
                 self._add_mean(statement, found)
-            elif statement.kind == "proportion" and len(statement.given) == 1:
+            elif statement.kind == "proportion" and statement.given:
                 self._add_share(statement, found)
         self.factors = list(found.values())
         for factor in self.factors:
@@ -275,10 +301,11 @@ class Calibration:
 
     def _add_share(self, statement: Statement, found: dict[tuple[str, tuple[str, ...]], Factor]) -> None:
         """Take shares of a category's levels within a range of a number for the number's means by level."""
-        condition = statement.given[0]
         by = statement.fields[0]
-        if condition.values is not None or by not in self.parameters.structure.home:
+        ranges = [condition for condition in statement.given if condition.values is None]
+        if not ranges or by not in self.parameters.structure.home:
             return
+        condition = max(ranges, key=lambda one: self._stated_between(by, one.field))
         for latent, sign in self._inputs.of(condition.field):
             key = (latent, (by,))
             if self._keyed_on(*key):
@@ -286,8 +313,17 @@ class Calibration:
             factor = found.setdefault(key, Factor(*key, sign=sign))
             if factor.means or factor.line or any(s.given != statement.given for s in factor.shares):
                 return
-            found[key] = replace(factor, shares=(*factor.shares, statement))
+            found[key] = replace(factor, shares=(*factor.shares, statement), within=condition)
             return
+
+    def _stated_between(self, first: str, second: str) -> float:
+        """Return how strongly two columns are said to go together."""
+        stated = [
+            abs(s.asked)
+            for s in self.parameters.structure.statements
+            if set(s.fields) == {first, second} and not s.given and s.kind != "odds_ratio"
+        ]
+        return max(stated, default=0.0)
 
     def _keyed_on(self, name: str, fields: tuple[str, ...]) -> bool:
         if name in self.parameters.orders:
@@ -366,7 +402,8 @@ class Calibration:
                     ratio = _stretched(stated.asked) / max(_stretched(found.achieved), 1e-3)
                     sizes *= np.clip(ratio, 0.4, 2.5)
             if factor.shares and not factor.means and not factor.line:
-                slope = factor.sign * self._range_slope(factor.shares[0], rows)
+                assert factor.within is not None
+                slope = factor.sign * self._range_slope(factor.within, rows)
                 for statement in factor.shares if slope else ():
                     found = measure(statement, rows)
                     if math.isnan(found.achieved):
@@ -457,7 +494,7 @@ class Calibration:
             marginal = self.parameters.structure.marginals.get(name)
             if marginal is None:
                 return 0.0
-            slope = self._range_slope(statement)
+            slope = self._range_slope(statement.given[0])
             return (
                 float(np.clip((value - marginal.mean) / max(marginal.sd, 1e-12) / slope, -0.9, 0.9))
                 if slope
@@ -469,17 +506,16 @@ class Calibration:
             value *= self.signs.get(statement.pointer, 1)
         return float(np.clip(value, -0.97, 0.97))
 
-    def _range_slope(self, statement: Statement, rows: Rows | None = None) -> float:
+    def _range_slope(self, condition: Condition, rows: Rows | None = None) -> float:
         """Return the mean normal score of a number within a statement's range, 0 where it is near 0."""
         from scipy.special import ndtri
 
-        condition = statement.given[0]
         structure = self.parameters.structure
         item = structure.schema[condition.field]
         if item.levels is not None:
             return 0.0
         if rows is not None and condition.field in rows.numbers:
-            inside = rows.selected(statement.given)
+            inside = rows.selected((condition,))
             place, size = rows.place(condition.field)
             here = rows.present(condition.field)
             mass = np.bincount(place[here], rows.weights[here], size)
@@ -516,7 +552,7 @@ class Calibration:
             far = far or abs(found.gap) > ENOUGH
             at = self._pair_place[min(i, j), max(i, j)]
             if len(statement.fields) == 1:
-                slope = self._range_slope(statement, rows)
+                slope = self._range_slope(statement.given[0], rows)
                 sd = float(np.nanstd(rows.value(statement.fields[0])))
                 step = (
                     np.clip((statement.asked - found.achieved) / max(sd, 1e-12) / slope, -0.3, 0.3)
@@ -564,8 +600,18 @@ class Calibration:
             absorbed = {rule.text for rule in pair.rules}
             parameters.rules = tuple(rule for rule in parameters.rules if rule.text not in absorbed)
 
+    def _other_ways(self, induced: bool) -> tuple[Way, ...]:
+        """Return what else may be tried."""
+        if self.way != Way():
+            return ()
+        ways = [Way(turned=True)] if self._turnable else []
+        if induced:
+            ways.append(Way(induced=False))
+            ways += [Way(turned=True, induced=False)] if self._turnable else []
+        return tuple(ways)
+
     def _cut_one(self, pair: Ordered, done: set[str], used: set[str]) -> str | None:
-        """Choose the column to cut: one that is not cut yet, without a key if possible."""
+        """Choose the column to cut: one that is not cut yet, without a key, and of which less is stated."""
         keys = self.parameters.structure.keys
         numbers = self.parameters.structure.marginals
         sides = [(pair.first, pair.second), (pair.second, pair.first)]
@@ -576,8 +622,26 @@ class Calibration:
             equal = not pair.allowed[:, LESS].any() or (pair.allowed.sum(axis=1) == 1).any()
             if equal and numbers[name].per_unit < numbers[other].per_unit:
                 continue
-            fit.append((name in keys, numbers[name].per_unit < numbers[other].per_unit, name))
-        return min(fit)[2] if fit else None
+            coarser = numbers[name].per_unit < numbers[other].per_unit
+            strength = self._stated_strength(name, other)
+            fit.append((name in keys, coarser, -strength if self.way.turned else strength, name))
+        self._turnable = self._turnable or (len(fit) > 1 and len({one[:2] for one in fit}) == 1)
+        return min(fit)[-1] if fit else None
+
+    def _stated_strength(self, name: str, partner: str) -> float:
+        """Return how strongly a number is said to go with other columns than its partner.
+
+        What is cut has its dependence by way of its partner first: it is the one to have less of its own.
+        """
+        total = 0.0
+        for statement in self.parameters.structure.statements:
+            if name not in statement.reads or partner in statement.reads:
+                continue
+            if len(statement.fields) == 2 and statement.kind != "odds_ratio":
+                total += statement.asked**2
+            elif statement.given:
+                total += 0.02
+        return total
 
     def _reaches(self, name: str, goal: str) -> bool:
         orders = self.parameters.orders
@@ -683,9 +747,47 @@ class Calibration:
             found[1] |= at & free[cell]
         return found[0], found[1]
 
+    def _lean(self, pair: Ordered, rows: Rows) -> None:
+        """Move the other column where it is copied, if copies alone have more in a tail than is wanted."""
+        parameters, structure = self.parameters, self.parameters.structure
+        equal = (pair.allowed.sum(axis=1) == 1) & pair.allowed[:, EQUAL]
+        if pair.block is None or not equal.any() or equal.all():
+            return
+        names = parameters.blocks[pair.block].names
+        fields = tuple(sorted(n for n in names if any(n in rule.fields for rule in pair.rules)))
+        key = (pair.second, fields)
+        keyed = (
+            set(fields) & set(structure.keys.get(pair.second, ())) and pair.second not in parameters.orders
+        )
+        if keyed or any(f.latent == pair.second and set(f.fields) & set(fields) for f in self.factors):
+            return
+        mine = structure.marginals[pair.first]
+        grid = parameters.orders[pair.first].grid
+        copied, _ = self._row_masks(pair, rows, equal, equal & False)
+        here = copied & rows.present(pair.first) & rows.present(pair.second)
+        weights = rows.weights * rows.present(pair.first)
+        share = float(weights[here].sum() / max(weights.sum(), 1e-12))
+        if share <= 0:
+            return
+        ticks = np.round(rows.numbers[pair.second][here] * mine.per_unit)
+        at = np.clip(np.searchsorted(grid, ticks, side="right") - 1, 0, len(grid) - 2)
+        mass = np.bincount(at, weights[here], len(grid) - 1)
+        below = np.concatenate([[0.0], np.cumsum(mass / mass.sum())])
+        asked = share_below(mine, grid)
+        above = float((share * (1 - below) - (1 - asked)).max())
+        under = float((share * below - asked).max())
+        step = float(np.clip((max(under, 0.0) - max(above, 0.0)) / (0.2 * share), -0.5, 0.5))
+        if abs(step) < 0.02:
+            return
+        sizes = parameters.effects.get(key, np.zeros(len(even_levels(structure.schema, fields)))).copy()
+        combination = parameters.combination(pair.block, fields)[equal]
+        sizes[np.unique(combination[combination >= 0])] += step
+        parameters.effects[key] = np.clip(sizes, -4, 4)
+
     def _move_orders(self, rows: Rows) -> bool:
         far = False
         for pair in self.ordered:
+            self._lean(pair, rows)
             marginal = self.parameters.structure.marginals[pair.first]
             order = self.parameters.orders[pair.first]
             asked = share_below(marginal, order.grid)

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from threadpoolctl import threadpool_limits
+
 from app.blueprint.calibration import Calibration
 from app.blueprint.cells import joint_block
 from app.blueprint.model_parameters import Parameters
@@ -18,12 +20,15 @@ from app.blueprint.rows import Rows
 from app.blueprint.sample import Program
 from app.blueprint.signs import guessed_signs
 from app.blueprint.simulation import lost, simulate
-from app.blueprint.statements import Outcome, Statement, measure, step_of
+from app.blueprint.statements import Outcome, Statement, measure
 from app.blueprint.structure import Structure, structure_of
 from app.blueprint.tilting import find_tilt
 from app.schema.table import Field, TableSchema
 
 PASSES = 14
+GOOD = 2.0
+"""Sum of gaps, in tolerances, at which no other way is tried."""
+
 JUDGED_ON = 262_144
 
 
@@ -63,27 +68,59 @@ def compile_schema(
     progress : callable
         Called with the fraction done.
     """
+    # Small matrices: threads cost more than they bring, and their sums differ from machine to machine.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _compiled(schema, fields, warn, progress)
+
+
+def _compiled(
+    schema: TableSchema,
+    fields: Iterable[Field],
+    warn: Callable[[str, str], None],
+    progress: Callable[[float], None],
+) -> Compiled:
     structure = structure_of(schema, fields, warn)
     signs = guessed_signs(structure)
     parameters = _with_blocks(structure, signs)
     progress(0.1)
     parameters.fit_strata(warn)
-    calibration = Calibration(parameters, signs)
+    program = _best_of_ways(parameters, signs, progress)
+    program = _tilted(program, structure, progress)
+    outcomes = _outcomes(program, structure)
+    progress(1.0)
+    return Compiled(program, outcomes, dict(signs))
+
+
+def _best_of_ways(
+    parameters: Parameters, signs: Mapping[str, int], progress: Callable[[float], None]
+) -> Program:
+    calibration = Calibration(parameters.copied(), signs)
+    ways = calibration.others
+    program, least = _calibrated(calibration, lambda share: progress(0.1 + 0.3 * share))
+    for number, way in enumerate(ways):
+        if least < GOOD:
+            break
+        other, missed = _calibrated(Calibration(parameters.copied(), signs, way), lambda share: None)
+        if missed < least:
+            program, least = other, missed
+        progress(0.4 + 0.2 * (number + 1) / len(ways))
+    return program
+
+
+def _calibrated(calibration: Calibration, progress: Callable[[float], None]) -> tuple[Program, float]:
+    statements = calibration.parameters.structure.statements
     program, least = calibration.program(), math.inf
     for number in range(PASSES):
         candidate = calibration.program()
         rows = calibration.simulated(candidate)
         # Parts pull at one another: the best of the passes is kept, not the last.
-        missed = loss([measure(statement, rows) for statement in structure.statements]) + lost(rows)
+        missed = loss([measure(statement, rows) for statement in statements]) + lost(rows)
         if missed < least:
             program, least = candidate, missed
-        progress(0.1 + 0.5 * (number + 1) / PASSES)
+        progress((number + 1) / PASSES)
         if not calibration.move(rows):
             break
-    program = _tilted(program, structure, progress)
-    outcomes = _outcomes(program, structure)
-    progress(1.0)
-    return Compiled(program, outcomes, dict(signs))
+    return program, least
 
 
 def _with_blocks(structure: Structure, signs: Mapping[str, int]) -> Parameters:
@@ -106,38 +143,11 @@ def _with_blocks(structure: Structure, signs: Mapping[str, int]) -> Parameters:
     return Parameters(structure, blocks, rules=left)
 
 
-def cuts_of(structure: Structure) -> dict[str, list[float]]:
-    """Return the values at which a number's coarse classes must end, so that statements can be looked up."""
-    schema = structure.schema
-    found: dict[str, list[float]] = {}
-
-    def add(name: str, value: float, below: bool) -> None:
-        step = step_of(schema[name]) or 1e-9 * max(1.0, abs(value))
-        found.setdefault(name, []).append(value - step / 2 if below else value + step / 2 * (step > 0))
-
-    for statement in structure.statements:
-        name = statement.fields[0]
-        if statement.kind == "quantile" and schema[name].levels is None:
-            add(name, statement.asked, True)
-            add(name, statement.asked, False)
-        for condition in statement.given:
-            item = schema[condition.field]
-            if item.levels is not None:
-                continue
-            for bound, below in ((condition.minimum, True), (condition.maximum, False)):
-                if bound is not None:
-                    add(item.name, item.to_number(bound), below)
-            for value in condition.values or ():
-                add(item.name, item.to_number(value), True)
-                add(item.name, item.to_number(value), False)
-    return found
-
-
 def _tilted(program: Program, structure: Structure, progress: Callable[[float], None]) -> Program:
     if not structure.statements:
         return program
     rows = simulate(program, structure, 65_536 if len(structure.marginals) <= 60 else 16_384)
-    tilt, _ = find_tilt(rows, structure.statements, cuts_of(structure))
+    tilt, _ = find_tilt(rows, structure.statements)
     progress(0.9)
     return replace(program, tilt=tilt)
 

@@ -72,6 +72,21 @@ class Parameters:
     shifted: dict[tuple[str, int], Floats] = field(default_factory=dict)
     odds: dict[str, float] = field(default_factory=dict)
 
+    def copied(self) -> Parameters:
+        """Return parameters that can be moved without moving these."""
+        structure = replace(self.structure, marginals=dict(self.structure.marginals))
+        return replace(
+            self,
+            structure=structure,
+            blocks=list(self.blocks),
+            effects=dict(self.effects),
+            factors=list(self.factors),
+            strata=dict(self.strata),
+            orders=dict(self.orders),
+            shifted=dict(self.shifted),
+            odds=dict(self.odds),
+        )
+
     def combination(self, block: int, fields: tuple[str, ...]) -> NDArray[np.int64]:
         """Return the number of each cell's combination of levels, −1 where one is missing."""
         schema = self.structure.schema

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.blueprint.rows import Floats, Rows
 from app.blueprint.statements import Measured, Statement, measure
@@ -66,7 +68,10 @@ def loss(measured: Sequence[Measured]) -> float:
 
 
 def newton_step(
-    measured: Sequence[Measured], influences: Floats, features: Floats, weights: Floats
+    measured: Sequence[Measured],
+    influences: NDArray[np.floating[Any]],
+    features: NDArray[np.floating[Any]],
+    weights: Floats,
 ) -> Floats:
     """Return the multipliers of `features` whose tilt moves every statement's influence to its shift.
 
@@ -76,12 +81,15 @@ def newton_step(
         In tolerances; the features are what the weights are changed by.
     weights : ndarray of float64, shape (n,)
     """
-    centred = features - weights @ features
-    reach = influences.T @ (centred * weights[:, None])
+    exact = features.dtype
+    centred = features - (weights @ features).astype(exact)
+    weighted = centred * weights[:, None].astype(exact)
+    reach = (influences.T @ weighted).astype(np.float64)
     shift = np.clip(np.array([item.shift for item in measured]), -60.0, 60.0)
     # Least squares with a ridge in the metric of the features themselves.
-    size = centred.T @ (centred * weights[:, None])
-    normal = reach.T @ reach + RIDGE * size + 1e-6 * np.eye(len(shift))
+    size = (centred.T @ weighted).astype(np.float64)
+    normal = reach.T @ reach + RIDGE * size
+    normal += (1e-6 + 1e-7 * np.trace(normal) / len(shift)) * np.eye(len(shift))
     step = np.linalg.solve(normal, reach.T @ shift)
     length = math.sqrt(max(float(step @ size @ step), 0.0))
     return np.asarray(step * min(1.0, LONGEST / max(length, 1e-12)))

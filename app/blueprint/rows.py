@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,6 +42,7 @@ class Rows:
     weights: Floats
     drawn: int = 0
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
+    _weighted: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -49,7 +50,8 @@ class Rows:
 
     def reweighted(self, weights: Floats) -> Rows:
         """Return the same rows with other weights."""
-        return replace(self, weights=weights, _cache=self._cache)  # places and masks do not depend on weights
+        # Places and masks do not depend on weights.
+        return replace(self, weights=weights, _cache=self._cache, _weighted={})
 
     def __contains__(self, name: str) -> bool:
         """Whether that column is here."""
@@ -65,6 +67,10 @@ class Rows:
 
         found: Mask = self._once(("present", name), find)
         return found
+
+    def complete(self, name: str) -> bool:
+        """Whether no value is missing."""
+        return bool(self._once(("complete", name), lambda: bool(self.present(name).all())))
 
     def place(self, name: str) -> tuple[Ints, int]:
         """Return each value's place among the sorted distinct ones (0 where missing), and how many there are.
@@ -144,6 +150,13 @@ class Rows:
                 with np.errstate(invalid="ignore"):
                     chosen &= within(self.value(item.name), item.to_number(bound))
         return chosen
+
+    def once_weighted(self, key: Any, find: Callable[[], Any]) -> Any:
+        """Return what is found once for these weights."""
+        found = self._weighted.get(key)
+        if found is None:
+            found = self._weighted[key] = find()
+        return found
 
     def _once(self, key: Any, find: Any) -> Any:
         found = self._cache.get(key)

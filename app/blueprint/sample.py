@@ -144,20 +144,23 @@ class Tilt:
 
     Parameters
     ----------
-    edges : mapping of name to ndarray
+    edges : mapping of axis to ndarray
         The upper edges of the classes of a number, on its numeric scale; fields with levels have none.
-    sizes : mapping of name to int
-        Classes of each column, the first for what is missing.
-    tables : tuple of (names, ndarray)
-        Flat tables of log-weights over the classes of these columns.
+    sizes : mapping of axis to int
+        Classes of each axis, the first for what is missing.
+    tables : tuple of (axes, ndarray)
+        Flat tables of log-weights over the classes of these axes.
     top : float
         The log-weight from which on every candidate is accepted.
+    sources : mapping of axis to name
+        The columns of axes that are not named for theirs.
     """
 
     edges: Mapping[str, Floats]
     sizes: Mapping[str, int]
     tables: tuple[tuple[tuple[str, ...], Floats32], ...]
     top: float = 0.0
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -416,14 +419,16 @@ class Program:
     def log_weights(self, frame: pd.DataFrame) -> Floats32:
         """Return the tilt of each candidate."""
         assert self.tilt is not None
+        tilt = self.tilt
         classes: dict[str, NDArray[np.int32]] = {}
         total = np.zeros(len(frame), np.float32)
-        for names, table in self.tilt.tables:
+        for axes, table in tilt.tables:
             at: NDArray[Any] | None = None
-            for name in names:
-                if name not in classes:
-                    classes[name] = classes_of(self.schema[name], frame[name], self.tilt.edges.get(name))
-                at = classes[name] if at is None else at * self.tilt.sizes[name] + classes[name]
+            for axis in axes:
+                if axis not in classes:
+                    name = tilt.sources.get(axis, axis)
+                    classes[axis] = classes_of(self.schema[name], frame[name], tilt.edges.get(axis))
+                at = classes[axis] if at is None else at * tilt.sizes[axis] + classes[axis]
             total += table[at]
         return total
 

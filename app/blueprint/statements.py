@@ -8,6 +8,7 @@ reweight for any mix of statements.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -25,8 +26,8 @@ Kind = Literal["mean", "sd", "quantile", "proportion", "missing"] | Measure
 MEAN, SD, QUANTILE, SHARE, CORRELATION, LOG_ODDS = 0.01, 0.02, 0.02, 0.005, 0.02, 0.1
 """Tolerances: means and quantiles in sd, sd on the log scale, shares, measures between 0 and 1, log odds."""
 
-CONDITIONAL = 3.0
-"""How much wider the tolerances of a stratum's means and quantiles are."""
+CONDITIONAL_MEAN = 3.0
+"""How much wider the tolerance of a stratum's mean is."""
 
 FAR = 1000.0
 """The gap, in tolerances, of what cannot be moved."""
@@ -71,7 +72,7 @@ class Statement:
         return tuple(dict.fromkeys((*self.fields, *(condition.field for condition in self.given))))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
     """A statement on weighted rows.
 
@@ -83,14 +84,19 @@ class Measured:
         Asked less achieved, in tolerances.
     shift : float
         What the mean influence has to become, in tolerances.
-    influence : ndarray of float64, shape (n,)
-        In tolerances; 0 for rows that do not count.
+    find : callable
+        Finds `influence`: figures alone cost a fraction of it.
     """
 
     achieved: float
     gap: float
     shift: float
-    influence: Floats
+    find: Callable[[], Floats]
+
+    @functools.cached_property
+    def influence(self) -> Floats:
+        """Return the influence of each row in tolerances, shape (n,); 0 for rows that do not count."""
+        return self.find()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,103 +165,184 @@ def measure(statement: Statement, rows: Rows) -> Measured:
 
     Where nothing can be measured (an empty stratum, a constant) the influence is 0 and `achieved` NaN.
     """
-    counted = rows.selected(statement.given) if statement.given else np.ones(len(rows), np.bool_)
-    if statement.kind == "missing":
-        counted = counted & rows.where_applies(statement.fields[0])
-    else:
-        for name in statement.fields:
-            counted = counted & rows.present(name)
-    total = float(rows.weights @ counted)
-    if total < 1e-9:
-        return Measured(math.nan, 0.0, 0.0, np.zeros(len(rows)))
-    chosen = None if counted.all() else np.flatnonzero(counted)
-    w = rows.weights / total if chosen is None else rows.weights[chosen] / total
-    found = _MEASURES[statement.kind](statement, rows, chosen, w)
-    if found is None:
-        return Measured(math.nan, 0.0, 0.0, np.zeros(len(rows)))
-    influence = found.influence / total
-    if chosen is not None:
+    sample = _sample_of(statement, rows)
+    found = None if sample is None else _MEASURES[statement.kind](statement, sample)
+    if sample is None or found is None:
+        return Measured(math.nan, 0.0, 0.0, lambda: np.zeros(len(rows)))
+    measured, chosen, total = found, sample.chosen, sample.total
+
+    def whole() -> Floats:
+        influence = measured.influence / total
+        if chosen is None:
+            return np.asarray(influence)
         full = np.zeros(len(rows))
         full[chosen] = influence
-        influence = full
-    return replace(found, influence=influence)
+        return full
+
+    return replace(measured, find=whole)
 
 
-Chosen = NDArray[np.int64] | None
+def _sample_of(statement: Statement, rows: Rows) -> _Sample | None:
+    if statement.kind == "missing":
+        counted = rows.where_applies(statement.fields[0])
+        return _sample(rows, counted & rows.selected(statement.given) if statement.given else counted, None)
+    absent = tuple(name for name in statement.fields if not rows.complete(name))
+    if statement.given or len(absent) > 1:
+        counted = rows.selected(statement.given)
+        for name in absent:
+            counted = counted & rows.present(name)
+        return _sample(rows, counted, None)
+
+    def find() -> tuple[_Sample | None]:
+        counted = rows.present(absent[0]) if absent else np.ones(len(rows), np.bool_)
+        return (_sample(rows, counted, absent),)
+
+    found: tuple[_Sample | None] = rows.once_weighted(absent, find)
+    return found[0]
 
 
-def _taken(values: NDArray[Any], chosen: Chosen) -> Any:
-    return values if chosen is None else values[chosen]
+def _sample(rows: Rows, counted: Mask, key: tuple[str, ...] | None) -> _Sample | None:
+    total = float(rows.weights @ counted)
+    if total < 1e-9:
+        return None
+    chosen = None if counted.all() else np.flatnonzero(counted)
+    weights = rows.weights / total if chosen is None else rows.weights[chosen] / total
+    return _Sample(rows, chosen, weights, total, key)
 
 
-def _wider(statement: Statement) -> float:
-    return CONDITIONAL if statement.given else 1.0
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """The rows that count for a statement: all, or `chosen`; weights sum to 1 and were `total`.
+
+    With a `key`, which names the columns whose gaps were left out, what is found once is kept.
+    """
+
+    rows: Rows
+    chosen: NDArray[np.int64] | None
+    w: Floats
+    total: float
+    key: tuple[str, ...] | None
+
+    def taken(self, values: NDArray[Any]) -> Any:
+        return values if self.chosen is None else values[self.chosen]
+
+    def _once(self, what: str, name: str, find: Callable[[], Any]) -> Any:
+        return find() if self.key is None else self.rows.once_weighted((what, name, self.key), find)
+
+    def moments(self, name: str) -> tuple[float, float]:
+        """Return mean and variance."""
+
+        def find() -> tuple[float, float]:
+            x = self.taken(self.rows.measurement(name))
+            mean = float(self.w @ x)
+            return mean, max(float(self.w @ (x - mean) ** 2), 0.0)
+
+        found: tuple[float, float] = self._once("moments", name, find)
+        return found
+
+    def mass(self, name: str) -> Floats:
+        """Return the share of each distinct value, levels in their own order."""
+
+        def find() -> Floats:
+            place, size = self.rows.place(name)
+            return np.asarray(np.bincount(self.taken(place), self.w, size), np.float64)
+
+        found: Floats = self._once("mass", name, find)
+        return found
+
+    def ranks(self, name: str) -> tuple[Floats, float]:
+        """Return mid-ranks less 1/2, shape (n,), and their variance."""
+
+        def find() -> tuple[Floats, float]:
+            place, _ = self.rows.place(name)
+            mass = self.mass(name)
+            middle = np.cumsum(mass) - mass / 2 - 0.5
+            return middle[self.taken(place)], float(mass @ middle**2)
+
+        found: tuple[Floats, float] = self._once("ranks", name, find)
+        return found
+
+    def standard(self, name: str) -> Floats | None:
+        """Return the values less their mean, in sd; None for a constant."""
+
+        def find() -> Floats | None:
+            mean, variance = self.moments(name)
+            if variance <= 1e-24:
+                return None
+            return np.asarray((self.taken(self.rows.measurement(name)) - mean) / math.sqrt(variance))
+
+        found: Floats | None = self._once("standard", name, find)
+        return found
 
 
-def _mean(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> Measured | None:
-    x = _taken(rows.value(statement.fields[0]), chosen)
-    mean = float(w @ x)
-    sd = math.sqrt(max(float(w @ (x - mean) ** 2), 0.0))
-    unit = MEAN * _wider(statement) * sd
+def _mean(statement: Statement, sample: _Sample) -> Measured | None:
+    name = statement.fields[0]
+    mean, variance = sample.moments(name)
+    unit = MEAN * (CONDITIONAL_MEAN if statement.given else 1.0) * math.sqrt(variance)
     if unit <= 0:
-        return _constant(statement, mean, len(w))
+        return _constant(statement, mean, len(sample.w))
     gap = (statement.asked - mean) / unit
-    return Measured(mean, gap, gap, (x - mean) / unit)
+    return Measured(mean, gap, gap, lambda: (sample.taken(sample.rows.value(name)) - mean) / unit)
 
 
 def _constant(statement: Statement, achieved: float, n: int) -> Measured:
     """What does not vary: met, or far off, and no reweighting changes it."""
     met = math.isclose(achieved, statement.asked, rel_tol=1e-6, abs_tol=1e-9)
-    return Measured(achieved, 0.0 if met else FAR, 0.0, np.zeros(n))
+    return Measured(achieved, 0.0 if met else FAR, 0.0, lambda: np.zeros(n))
 
 
-def _sd(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> Measured | None:
-    x = _taken(rows.value(statement.fields[0]), chosen)
-    mean = float(w @ x)
-    square = (x - mean) ** 2
-    variance = float(w @ square)
-    if variance <= 0 or statement.asked <= 0:
-        return _constant(statement, math.sqrt(max(variance, 0.0)), len(w))
-    unit = SD * _wider(statement)
-    gap = math.log(statement.asked / math.sqrt(variance)) / unit
-    # Far off, a step on the variance's own scale would leave what a reweighting can do.
-    return Measured(math.sqrt(variance), gap, gap, (square / variance - 1) / 2 / unit)
-
-
-def _quantile(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> Measured | None:
+def _sd(statement: Statement, sample: _Sample) -> Measured | None:
     name = statement.fields[0]
+    mean, variance = sample.moments(name)
+    if variance <= 0 or statement.asked <= 0:
+        return _constant(statement, math.sqrt(variance), len(sample.w))
+    gap = math.log(statement.asked / math.sqrt(variance)) / SD
+
+    def influence() -> Floats:
+        square = (sample.taken(sample.rows.value(name)) - mean) ** 2
+        return np.asarray((square / variance - 1) / 2 / SD)
+
+    # Far off, a step on the variance's own scale would leave what a reweighting can do.
+    return Measured(math.sqrt(variance), gap, gap, influence)
+
+
+def _quantile(statement: Statement, sample: _Sample) -> Measured | None:
+    name, rows = statement.fields[0], sample.rows
     item = rows.schema[name]
-    x = _taken(rows.value(name), chosen)
-    place, size = rows.place(name)
-    values = rows.distinct(name)
+    values, mass = rows.distinct(name), sample.mass(name)
     if name in rows.codes:  # levels need not ascend
         order = np.argsort(values, kind="stable")
-        mass = np.bincount(_taken(place, chosen), w, size)[order]
-        values = values[order]
-    else:
-        mass = np.bincount(_taken(place, chosen), w, size)
+        values, mass = values[order], mass[order]
     below = np.cumsum(mass)
-    achieved = float(values[min(int(np.searchsorted(below, statement.p * below[-1])), size - 1)])
-    mean = float(w @ x)
-    sd = math.sqrt(max(float(w @ (x - mean) ** 2), 0.0))
-    unit = max(QUANTILE * _wider(statement) * sd, step_of(item), 1e-12)
+    achieved = float(values[min(int(np.searchsorted(below, statement.p * below[-1])), len(values) - 1)])
+    unit = max(QUANTILE * math.sqrt(sample.moments(name)[1]), step_of(item), 1e-12)
     gap = (statement.asked - achieved) / unit
     # On the scale of shares: the mass up to the asked value is to be p, as far as ties allow.
     tiny = 1e-9 * max(1.0, abs(statement.asked))
-    under, upto = x < statement.asked - tiny, x <= statement.asked + tiny
-    low, high = float(w @ under), float(w @ upto)
+    ends = statement.asked - tiny, statement.asked + tiny
+    low, high = (
+        float(below[place - 1]) if place else 0.0
+        for place in (
+            np.searchsorted(values, ends[0], side="left"), np.searchsorted(values, ends[1], side="right"),
+        )
+    )  # fmt: skip
     band = 0.1 * (high - low)
     if high - low < 1e-3:
-        feature, at, aim = upto, high, statement.p
+        edge, at, aim = 1, high, statement.p
     elif statement.p < low + band:
-        feature, at, aim = under, low, statement.p - band
+        edge, at, aim = 0, low, statement.p - band
     elif statement.p > high - band:
-        feature, at, aim = upto, high, statement.p + band
+        edge, at, aim = 1, high, statement.p + band
     else:
-        feature, at, aim = upto, high, high
+        edge, at, aim = 1, high, high
     aim = min(max(aim, 0.0005), 0.9995)
-    share = SHARE * _wider(statement)
-    return Measured(achieved, gap, (aim - at) / share, np.asarray((feature.astype(np.float64) - at) / share))
+
+    def influence() -> Floats:
+        x = sample.taken(rows.value(name))
+        hit = x <= ends[1] if edge else x < ends[0]
+        return np.asarray((hit.astype(np.float64) - at) / SHARE)
+
+    return Measured(achieved, gap, (aim - at) / SHARE, influence)
 
 
 def step_of(item: Field) -> float:
@@ -267,64 +354,56 @@ def step_of(item: Field) -> float:
     return 10.0**-item.places if item.places is not None else 0.0
 
 
-def _proportion(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> Measured | None:
-    hit = _taken(rows.codes[statement.fields[0]], chosen) == statement.level
-    return _share(statement, hit, w)
+def _proportion(statement: Statement, sample: _Sample) -> Measured | None:
+    name = statement.fields[0]
+    share = float(sample.mass(name)[statement.level])
+    return _share(statement, share, lambda: sample.taken(sample.rows.codes[name]) == statement.level)
 
 
-def _missing(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> Measured | None:
-    return _share(statement, _taken(~rows.present(statement.fields[0]), chosen).astype(np.bool_), w)
+def _missing(statement: Statement, sample: _Sample) -> Measured | None:
+    absent: Mask = ~sample.taken(sample.rows.present(statement.fields[0]))
+    return _share(statement, float(sample.w @ absent), lambda: absent)
 
 
-def _share(statement: Statement, hit: Mask, w: Floats) -> Measured:
-    share = float(w @ hit)
-    unit = SHARE * _wider(statement)
-    gap = (statement.asked - share) / unit
-    return Measured(share, gap, gap, (hit.astype(np.float64) - share) / unit)
+def _share(statement: Statement, share: float, hit: Callable[[], Mask]) -> Measured:
+    gap = (statement.asked - share) / SHARE
+    return Measured(share, gap, gap, lambda: np.asarray((hit().astype(np.float64) - share) / SHARE))
 
 
-def _pearson(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> Measured | None:
-    zx, zy = (_standard(_taken(rows.measurement(name), chosen), w) for name in statement.fields)
+def _pearson(statement: Statement, sample: _Sample) -> Measured | None:
+    zx, zy = (sample.standard(name) for name in statement.fields)
     if zx is None or zy is None:
         return None
-    r = float(w @ (zx * zy))
-    influence = (zx * zy - r / 2 * (zx**2 + zy**2)) / CORRELATION
+    product = zx * zy
+    r = float(sample.w @ product)
     gap = (statement.asked - r) / CORRELATION
-    return Measured(r, gap, gap, np.asarray(influence, np.float64))
+    return Measured(r, gap, gap, lambda: np.asarray((product - r / 2 * (zx**2 + zy**2)) / CORRELATION))
 
 
-def _standard(x: Floats, w: Floats) -> Any:
-    centred = x - w @ x
-    variance = float(w @ centred**2)
-    return centred / math.sqrt(variance) if variance > 1e-24 else None
-
-
-def _spearman(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> Measured | None:
-    places = []
-    for name in statement.fields:
-        place, size = rows.place(name)
-        places.append((_taken(place, chosen), size))
-    (x, many), (y, much) = places
-    u, v = _mid_ranks(x, many, w), _mid_ranks(y, much, w)
-    uv = float(w @ (u * v)) - 0.25
-    var_u, var_v = float(w @ u**2) - 0.25, float(w @ v**2) - 0.25
+def _spearman(statement: Statement, sample: _Sample) -> Measured | None:
+    first, second = statement.fields
+    (u, var_u), (v, var_v) = sample.ranks(first), sample.ranks(second)
     if min(var_u, var_v) < 1e-9:
         return None
+    w = sample.w
+    uv = float(w @ (u * v))
     scale = math.sqrt(var_u * var_v)
     r = uv / scale
-    # A row moves a rank correlation by its own ranks and by shifting the ranks of all others.
-    covariance = u * v + _mean_above(x, many, w * v)[x] + _mean_above(y, much, w * u)[y] - 3 * (uv + 0.25)
-    spread_u = u**2 + 2 * _mean_above(x, many, w * u)[x] - 3 * (var_u + 0.25)
-    spread_v = v**2 + 2 * _mean_above(y, much, w * v)[y] - 3 * (var_v + 0.25)
-    influence = covariance / scale - r / 2 * (spread_u / var_u + spread_v / var_v)
     gap = (statement.asked - r) / CORRELATION
-    return Measured(r, gap, gap, influence / CORRELATION)
 
+    def influence() -> Floats:
+        x, many = sample.rows.place(first)
+        y, much = sample.rows.place(second)
+        x, y = sample.taken(x), sample.taken(y)
+        a, b = u + 0.5, v + 0.5
+        # A row moves a rank correlation by its own ranks and by shifting the ranks of all others.
+        covariance = a * b + _mean_above(x, many, w * b)[x] + _mean_above(y, much, w * a)[y] - 3 * (uv + 0.25)
+        spread_a = a**2 + 2 * _mean_above(x, many, w * a)[x] - 3 * (var_u + 0.25)
+        spread_b = b**2 + 2 * _mean_above(y, much, w * b)[y] - 3 * (var_v + 0.25)
+        found = covariance / scale - r / 2 * (spread_a / var_u + spread_b / var_v)
+        return np.asarray(found / CORRELATION)
 
-def _mid_ranks(place: NDArray[np.int64], size: int, w: Floats) -> Floats:
-    mass = np.bincount(place, w, size)
-    ranks: Floats = (np.cumsum(mass) - mass / 2)[place]
-    return ranks
+    return Measured(r, gap, gap, influence)
 
 
 def _mean_above(place: NDArray[np.int64], size: int, weighted: Floats) -> Floats:
@@ -333,26 +412,27 @@ def _mean_above(place: NDArray[np.int64], size: int, weighted: Floats) -> Floats
     return above
 
 
-def _table(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> tuple[Floats, NDArray[np.int64]]:
+def _table(statement: Statement, sample: _Sample) -> tuple[Floats, NDArray[np.int64]]:
     first, second = statement.fields
+    rows = sample.rows
     width = len(rows.schema[second].levels or ())
     height = len(rows.schema[first].levels or ())
-    cell = _taken(rows.codes[first], chosen).astype(np.int64) * width + _taken(rows.codes[second], chosen)
-    table = np.asarray(np.bincount(cell, w, height * width), np.float64).reshape(height, width)
+    cell = sample.taken(rows.codes[first]).astype(np.int64) * width + sample.taken(rows.codes[second])
+    table = np.asarray(np.bincount(cell, sample.w, height * width), np.float64).reshape(height, width)
     return table, cell
 
 
-def _odds_ratio(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> Measured | None:
-    table, cell = _table(statement, rows, chosen, w)
+def _odds_ratio(statement: Statement, sample: _Sample) -> Measured | None:
+    table, cell = _table(statement, sample)
     p = np.maximum(table, 1e-9)
     log_ratio = math.log(p[0, 0] * p[1, 1] / (p[0, 1] * p[1, 0]))
     slopes = (np.array([[1.0, -1.0], [-1.0, 1.0]]) / p).ravel()
     gap = (math.log(max(statement.asked, 1e-9)) - log_ratio) / LOG_ODDS
-    return Measured(math.exp(log_ratio), gap, gap, slopes[cell] / LOG_ODDS)
+    return Measured(math.exp(log_ratio), gap, gap, lambda: slopes[cell] / LOG_ODDS)
 
 
-def _cramers_v(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> Measured | None:
-    table, cell = _table(statement, rows, chosen, w)
+def _cramers_v(statement: Statement, sample: _Sample) -> Measured | None:
+    table, cell = _table(statement, sample)
     kept = np.ix_(table.sum(axis=1) > 1e-9, table.sum(axis=0) > 1e-9)
     smaller = min(table[kept].shape) - 1
     if smaller < 1:
@@ -367,31 +447,35 @@ def _cramers_v(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> M
     influence = (slopes / smaller / (2 * v)).ravel()
     influence = influence - float((table.ravel() * influence).sum())
     gap = (statement.asked - v) / CORRELATION
-    return Measured(v, gap, gap, influence[cell] / CORRELATION)
+    return Measured(v, gap, gap, lambda: np.asarray(influence[cell] / CORRELATION))
 
 
-def _correlation_ratio(statement: Statement, rows: Rows, chosen: Chosen, w: Floats) -> Measured | None:
+def _correlation_ratio(statement: Statement, sample: _Sample) -> Measured | None:
     number, category = statement.fields
+    rows, w = sample.rows, sample.w
     if rows.schema[number].levels is not None:  # exactly one of the two has levels
         number, category = category, number
-    groups = _taken(rows.codes[category], chosen)
-    y = _taken(rows.measurement(number), chosen)
+    groups = sample.taken(rows.codes[category])
+    y = sample.taken(rows.measurement(number))
     size = len(rows.schema[category].levels or ())
-    mass = np.bincount(groups, w, size)
+    mass = sample.mass(category)
     means = np.bincount(groups, w * y, size) / np.maximum(mass, 1e-12)
-    centre = float(w @ y)
-    variance = float(w @ (y - centre) ** 2)
+    centre, variance = sample.moments(number)
     if variance <= 0:
         return None
-    within = y - means[groups]
-    eta2 = max(1 - float(w @ within**2) / variance, 1e-12)
+    eta2 = max(float(mass @ (means - centre) ** 2) / variance, 1e-12)
     eta = math.sqrt(eta2)
-    influence = ((1 - eta2) * (y - centre) ** 2 - within**2) / variance / (2 * eta)
     gap = (statement.asked - eta) / CORRELATION
-    return Measured(eta, gap, gap, influence / CORRELATION)
+
+    def influence() -> Floats:
+        within = y - means[groups]
+        found = ((1 - eta2) * (y - centre) ** 2 - within**2) / variance / (2 * eta)
+        return np.asarray(found / CORRELATION)
+
+    return Measured(eta, gap, gap, influence)
 
 
-_MEASURES: dict[str, Callable[[Statement, Rows, Chosen, Floats], Measured | None]] = {
+_MEASURES: dict[str, Callable[[Statement, _Sample], Measured | None]] = {
     "mean": _mean,
     "sd": _sd,
     "quantile": _quantile,

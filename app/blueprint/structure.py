@@ -20,6 +20,15 @@ MOST_CELLS = 60_000
 
 MOST_STRATA = 48
 
+SHAPE = (0.1, 0.25, 0.5, 0.75, 0.9)
+"""Quantiles by which one number is given another's shape."""
+
+SKEW_IN_SD = 2.5
+"""sd of a number of which mean and median alone are known, in distances between the two: at least.
+
+An exponential distribution has 3.3, and one has the distance itself at least.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Structure:
@@ -140,9 +149,10 @@ def _within_orders(schema: TableSchema, item: Field) -> Field:
 def _beside_its_partner(schema: TableSchema, item: Field) -> Field:
     """Give a number of which little is stated a place beside one that a rule puts it in order with."""
     statistics = item.statistics
-    quantiles = [value for _, value in statistics.quantiles]
-    if item.levels is not None or item.type == "string" or statistics.sd is not None or len(quantiles) > 1:
+    if item.levels is not None or item.type == "string" or statistics.sd is not None:
         return item
+    if len(statistics.quantiles) > 1:
+        return _shaped_as_its_partner(schema, item)
     for rule in schema.rules:
         for lesser, greater in ordered_names(rule.tree):
             if item.name not in (lesser, greater) or lesser not in schema or greater not in schema:
@@ -155,9 +165,47 @@ def _beside_its_partner(schema: TableSchema, item: Field) -> Field:
             if centre is not None:
                 # As wide in proportion as its partner.
                 ratio = abs(centre / mean) if mean and item.type in ("integer", "number") else 1.0
-                return replace(item, statistics=replace(statistics, sd=sd * min(max(ratio, 0.3), 3.0)))
+                sd *= min(max(ratio, 0.3), 3.0)
+                if statistics.mean is not None and statistics.median is not None:
+                    sd = max(sd, SKEW_IN_SD * abs(statistics.mean - statistics.median))
+                return replace(item, statistics=replace(statistics, sd=sd))
             centre = mean - sd / 2 if item.name == lesser else mean + sd / 2
             return replace(item, statistics=replace(statistics, mean=centre, sd=sd))
+    return item
+
+
+def _shaped_as_its_partner(schema: TableSchema, item: Field) -> Field:
+    """Give a number of which two quantiles alone are stated the shape of one that it is in order with.
+
+    Straight between the two, it could come to lie on the wrong side of its partner in the middle.
+    """
+    known = {p: value for p, value in item.statistics.quantiles if 0 < p < 1}
+    if item.statistics.mean is not None or item.statistics.median is not None or len(known) != 2:
+        return item
+    partners = {
+        greater if item.name == lesser else lesser
+        for rule in schema.rules
+        for lesser, greater in ordered_names(rule.tree)
+        if item.name in (lesser, greater)
+    }
+    for name in sorted(partners & set(schema.names)):
+        other = schema[name]
+        stated = other.statistics
+        told = len(stated.quantiles) + (stated.mean is not None) + (stated.median is not None)
+        if other.formula is not None or other.type != item.type or told < 3:
+            continue
+        marginal = declared_marginal(schema, other, lambda *_: None)
+        mine, theirs = list(known.values()), [marginal.quantile(p) for p in known]
+        logs = min(*mine, *theirs) > 0
+        scale, back = (math.log, math.exp) if logs else (float, float)
+        run = scale(theirs[1]) - scale(theirs[0])
+        if run <= 0:
+            continue
+        slope = (scale(mine[1]) - scale(mine[0])) / run
+        for p in SHAPE:
+            if min(known) < p < max(known):
+                known[p] = back(scale(mine[0]) + slope * (scale(marginal.quantile(p)) - scale(theirs[0])))
+        return replace(item, statistics=replace(item.statistics, quantiles=tuple(sorted(known.items()))))
     return item
 
 

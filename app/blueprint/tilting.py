@@ -7,6 +7,7 @@ classes of the columns that it reads: what the sampler can look up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 from app.blueprint.reweighting import loss, newton_step
 from app.blueprint.rows import Floats, Rows
 from app.blueprint.sample import Tilt
-from app.blueprint.statements import Measured, Statement, measure
+from app.blueprint.statements import Measured, Statement, measure, step_of
+from app.schema.table import Condition, Field, TableSchema
 
 CLASSES = 24
 MOST_CELLS = 6_000
-ACTIVE = 0.3
+ACTIVE = 0.5
 """A statement is corrected where it is further off than this, in tolerances."""
 
 TOP_SHARE = 0.002
@@ -38,9 +40,7 @@ LEAST_KEPT = 0.03
 """Share of candidates that the tilt keeps at least: it is for corrections, not for everything."""
 
 
-def find_tilt(
-    rows: Rows, statements: Sequence[Statement], cuts: dict[str, list[float]]
-) -> tuple[Tilt | None, Rows]:
+def find_tilt(rows: Rows, statements: Sequence[Statement]) -> tuple[Tilt | None, Rows]:
     """Find the log-weights under which statements hold.
 
     Parameters
@@ -48,8 +48,6 @@ def find_tilt(
     rows : Rows
         Candidates that keep every rule, equally weighted.
     statements : sequence of Statement
-    cuts : mapping of name to list of float
-        Values at which a number's classes must end, on its numeric scale.
 
     Returns
     -------
@@ -58,7 +56,7 @@ def find_tilt(
     Rows
         The rows as the tilt weighs them.
     """
-    classes = _Classes(rows, cuts)
+    classes = _Classes(rows, cuts_of(rows.schema, statements))
     first = [measure(statement, rows) for statement in statements]
     if max((abs(item.gap) for item in first), default=0.0) <= ACTIVE:
         return None, rows
@@ -66,9 +64,7 @@ def find_tilt(
     for hopeless in HOPELESS:
         # What no reweighting brings pulls everything else along: with less of it, more may hold.
         reachable = [
-            statement
-            for statement, item in zip(statements, first, strict=True)
-            if abs(item.gap) < hopeless and item.influence.any()
+            not math.isnan(item.achieved) and abs(item.gap) < hopeless and item.shift != 0 for item in first
         ]
         found = _tilted(rows, statements, reachable, classes)
         if found.loss < best.loss:
@@ -82,7 +78,8 @@ def find_tilt(
     sizes = {name: classes.size(name) for names in best.tables for name in names}
     edges = {name: classes.edges[name] for name in sizes if name in classes.edges}
     packed = tuple((names, table.astype(np.float32)) for names, table in best.tables.items())
-    return Tilt(edges, sizes, packed, best.top), best.rows
+    sources = {axis: classes.sources[axis] for axis in sizes if axis in classes.sources}
+    return Tilt(edges, sizes, packed, best.top, sources), best.rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,32 +91,42 @@ class _Found:
 
 
 def _tilted(
-    rows: Rows, statements: Sequence[Statement], reachable: Sequence[Statement], classes: _Classes
+    rows: Rows, statements: Sequence[Statement], reachable: Sequence[bool], classes: _Classes
 ) -> _Found:
     exponent = np.zeros(len(rows))
     tables: dict[tuple[str, ...], Floats] = {}
     best = _Found(np.inf, {}, 0.0, rows)
     current, top = rows, 0.0
-    keys = [classes.names_of(statement) for statement in reachable]
+    moved: set[str] = set()
     for _ in range(PASSES):
-        excess = loss([measure(statement, current) for statement in statements])
+        measured = [measure(statement, current) for statement in statements]
+        excess = loss(measured)
         if excess < best.loss:
             best = _Found(excess, {names: table.copy() for names, table in tables.items()}, top, current)
-        measured = [measure(statement, current) for statement in reachable]
-        if not reachable or max(abs(item.gap) for item in measured) < ACTIVE / 2:
-            break
-        averaged = [
-            classes.averages(key, item, current.weights) for key, item in zip(keys, measured, strict=True)
+        off = [
+            statement
+            for statement, item, can in zip(statements, measured, reachable, strict=True)
+            if can and abs(item.gap) > ACTIVE / 2
         ]
-        features = np.stack(
-            [table[classes.of(key)] for key, table in zip(keys, averaged, strict=True)], axis=1
-        )
-        influences = np.stack([item.influence for item in measured], axis=1)
-        step = newton_step(measured, influences, features, current.weights)
-        change = features @ step
-        for key, table, size in zip(keys, averaged, step, strict=True):
-            tables[key] = tables.get(key, np.zeros(len(table))) + size * table
-        exponent = exponent + change
+        if not off:
+            break
+        # What reads none of the columns that are weighed stays as it is.
+        moved.update(name for statement in off for name in statement.reads)
+        chosen = [
+            (classes.axes_of(statement), item)
+            for statement, item, can in zip(statements, measured, reachable, strict=True)
+            if can and len(moved.intersection(statement.reads)) >= min(2, len(statement.reads))
+        ]
+        averaged = [classes.averages(names, item, current.weights) for names, item in chosen]
+        features = np.empty((len(rows), len(chosen)), np.float32)
+        influences = np.empty_like(features)
+        for place, ((names, item), table) in enumerate(zip(chosen, averaged, strict=True)):
+            features[:, place] = table[classes.of(names)]
+            influences[:, place] = item.influence
+        step = newton_step([item for _, item in chosen], influences, features, current.weights)
+        for (names, _), table, size in zip(chosen, averaged, step, strict=True):
+            tables[names] = tables.get(names, np.zeros(len(table))) + size * table
+        exponent = exponent + features @ step
         top = float(np.quantile(exponent, 1 - TOP_SHARE))
         weights = np.exp(np.minimum(exponent - top, 0.0))
         if weights.mean() < LEAST_KEPT:
@@ -129,66 +136,111 @@ def _tilted(
 
 
 class _Classes:
-    """Coarse classes of simulated columns."""
+    """Coarse classes of simulated columns.
+
+    An axis is a column in fine classes, or one range of it: inside and outside are all that a stratum asks.
+    """
 
     def __init__(self, rows: Rows, cuts: dict[str, list[float]]) -> None:
         self._rows = rows
         self._cuts = cuts
         self.edges: dict[str, Floats] = {}
+        self.sources: dict[str, str] = {}
+        self._ranges: dict[Condition, str] = {}
         self._columns: dict[str, NDArray[np.int32]] = {}
         self._joint: dict[tuple[str, ...], NDArray[np.int64]] = {}
 
-    def size(self, name: str) -> int:
+    def size(self, axis: str) -> int:
         """Return the number of classes, the first for what is missing."""
-        self._column(name)
-        if name in self.edges:
-            return len(self.edges[name]) + 2
-        return len(self._rows.schema[name].levels or ()) + 1
+        self._column(axis)
+        if axis in self.edges:
+            return len(self.edges[axis]) + 2
+        return len(self._rows.schema[axis].levels or ()) + 1
 
-    def names_of(self, statement: Statement) -> tuple[str, ...]:
-        """Return the columns that a statement's feature looks at, as many as a table has room for."""
+    def axes_of(self, statement: Statement) -> tuple[str, ...]:
+        """Return the axes that a statement's feature looks at, as many as a table has room for."""
+        wanted = [*statement.fields]
+        for condition in statement.given:
+            if condition.field in wanted:
+                continue
+            whole = self._rows.schema[condition.field].levels is not None
+            wanted.append(condition.field if whole else self._range(condition))
         kept: list[str] = []
         cells = 1
-        for name in statement.reads:
-            if cells * self.size(name) > MOST_CELLS and kept:
+        for axis in dict.fromkeys(wanted):
+            if cells * self.size(axis) > MOST_CELLS and kept:
                 continue
-            kept.append(name)
-            cells *= self.size(name)
+            kept.append(axis)
+            cells *= self.size(axis)
         return tuple(sorted(kept))
 
-    def of(self, names: tuple[str, ...]) -> NDArray[np.int64]:
-        """Return each row's cell over some columns."""
-        found = self._joint.get(names)
+    def _range(self, condition: Condition) -> str:
+        axis = self._ranges.get(condition)
+        if axis is not None:
+            return axis
+        axis = self._ranges[condition] = f"{condition.field} #{len(self._ranges)}"
+        item = self._rows.schema[condition.field]
+        ends = [(condition.minimum, True), (condition.maximum, False)]
+        ends += [(value, below) for value in condition.values or () for below in (True, False)]
+        edges = [edge_at(item, item.to_number(end), below) for end, below in ends if end is not None]
+        self.sources[axis] = condition.field
+        self.edges[axis] = np.unique(edges)
+        return axis
+
+    def of(self, axes: tuple[str, ...]) -> NDArray[np.int64]:
+        """Return each row's cell over some axes."""
+        found = self._joint.get(axes)
         if found is None:
             found = np.zeros(len(self._rows), np.int64)
-            for name in names:
-                found = found * self.size(name) + self._column(name)
-            self._joint[names] = found
+            for axis in axes:
+                found = found * self.size(axis) + self._column(axis)
+            self._joint[axes] = found
         return found
 
-    def averages(self, names: tuple[str, ...], measured: Measured, weights: Floats) -> Floats:
+    def averages(self, axes: tuple[str, ...], measured: Measured, weights: Floats) -> Floats:
         """Return the mean influence in each cell, shrunk where few rows tell it."""
-        cell = self.of(names)
-        size = int(np.prod([self.size(name) for name in names]))
+        cell = self.of(axes)
+        size = int(np.prod([self.size(axis) for axis in axes]))
         mass = np.bincount(cell, weights, size)
         sums = np.bincount(cell, weights * measured.influence, size)
         return np.asarray(sums / (mass + 3 / len(weights)))
 
-    def _column(self, name: str) -> NDArray[np.int32]:
-        found = self._columns.get(name)
+    def _column(self, axis: str) -> NDArray[np.int32]:
+        found = self._columns.get(axis)
         if found is not None:
             return found
         rows = self._rows
+        name = self.sources.get(axis, axis)
         if name in rows.codes:
             found = (rows.codes[name] + 1).astype(np.int32)
         else:
             values = rows.numbers[name]
             here = rows.present(name)
-            shares = np.concatenate([[0.003, 0.015], np.arange(1, CLASSES) / CLASSES, [0.985, 0.997]])
-            edges = np.quantile(values[here], shares) if here.any() else np.zeros(0)
-            self.edges[name] = np.unique(np.append(edges, self._cuts.get(name, [])))
+            if axis == name:
+                shares = np.concatenate([[0.003, 0.015], np.arange(1, CLASSES) / CLASSES, [0.985, 0.997]])
+                edges = np.quantile(values[here], shares) if here.any() else np.zeros(0)
+                self.edges[name] = np.unique(np.append(edges, self._cuts.get(name, [])))
             with np.errstate(invalid="ignore"):
-                found = (np.searchsorted(self.edges[name], values, side="left") + 1).astype(np.int32)
+                found = (np.searchsorted(self.edges[axis], values, side="left") + 1).astype(np.int32)
             found[~here] = 0
-        self._columns[name] = found
+        self._columns[axis] = found
         return found
+
+
+def cuts_of(schema: TableSchema, statements: Sequence[Statement]) -> dict[str, list[float]]:
+    """Return the values at which a number's classes must end, so that its quantiles can be looked up."""
+    found: dict[str, list[float]] = {}
+    for statement in statements:
+        item = schema[statement.fields[0]]
+        if statement.kind == "quantile" and item.levels is None:
+            edges = (edge_at(item, statement.asked, below) for below in (True, False))
+            found.setdefault(item.name, []).extend(edges)
+    return found
+
+
+def edge_at(item: Field, value: float, below: bool) -> float:
+    """Return the upper edge of the class that ends just below a value, or with it."""
+    step = step_of(item)
+    if below:
+        return value - (step or 1e-9 * max(1.0, abs(value))) / 2
+    return value + step / 2
