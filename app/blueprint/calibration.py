@@ -34,8 +34,11 @@ ROWS = 32_768
 NEVER = 0.003
 """Share of a distribution that no candidate keeps, from which on it is bounded."""
 
-LEAST_SLOPE = 0.3
+LEAST_SLOPE = 0.1
 """Mean normal score of a range below which a correlation is not what moves the mean within it."""
+
+LEAST_STEP = 0.25
+"""Share of a miss that is made up in one pass, at least."""
 
 COARSE = 40
 """Classes in which a distribution is moved."""
@@ -58,13 +61,11 @@ class Factor:
     sign: int = 1
 
 
-@dataclass(frozen=True, eq=False)
-class _Best:
-    """The best distribution to cut by so far: how far off it was, and how far to go from there."""
+@dataclass(frozen=True)
+class _Pace:
+    """How far off a distribution to cut was, and how much of that is made up in one pass."""
 
     worst: float
-    target: Floats
-    miss: Floats
     step: float
 
 
@@ -100,7 +101,7 @@ class Calibration:
         """Sort the statements into what can be moved for them."""
         self._inputs = StandIns(self.parameters.structure)
         self._wanted_shares: dict[tuple[int, str], Floats] = {}
-        self._best_target: dict[str, _Best] = {}
+        self._pace: dict[str, _Pace] = {}
         self._tightened = self._turnable = False
         self._find_orders()
         self._find_factors()
@@ -798,15 +799,15 @@ class Calibration:
             mass = np.bincount(at, rows.weights[here], bins)
             got = np.concatenate([[0.0], np.cumsum(mass / max(mass.sum(), 1e-12))])
             miss = asked - got
-            worst = float(np.abs(miss).max())
-            far = far or worst > 0.002
-            best = self._best_target.get(pair.first)
-            if best is None or worst < best.worst:
-                best = _Best(worst, self.targets[pair.first], miss, 0.8 if best is None else best.step)
-            else:  # it went too far
-                best = replace(best, step=best.step / 2)
-            self._best_target[pair.first] = best
-            target = best.target + best.step * best.miss
+            # In the tails, what is little by itself is much of what is there.
+            worst = float((np.abs(miss) / np.sqrt(asked * (1 - asked) + 1e-3)).max())
+            far = far or worst > 0.006
+            before = self._pace.get(pair.first)
+            step = 0.8 if before is None else before.step
+            if before is not None and worst > before.worst:  # it went too far, or something else moved
+                step = max(step / 1.5, LEAST_STEP)
+            self._pace[pair.first] = _Pace(worst, step)
+            target = self.targets[pair.first] + step * miss
             target = np.maximum.accumulate(np.clip(target, 0, 1))
             target[-1] = 1.0
             self.targets[pair.first] = target

@@ -21,7 +21,7 @@ from app.blueprint.sample import Program
 from app.blueprint.signs import guessed_signs
 from app.blueprint.simulation import lost, simulate
 from app.blueprint.statements import Outcome, Statement, measure
-from app.blueprint.structure import Structure, structure_of
+from app.blueprint.structure import Structure, implied_between, structure_of
 from app.blueprint.tilting import find_tilt
 from app.schema.table import Field, TableSchema
 
@@ -132,6 +132,7 @@ def _with_blocks(structure: Structure, signs: Mapping[str, int]) -> Parameters:
             s for s in structure.statements
             if set(s.reads) <= inside and (s.kind != "missing" or s.fields[0] in structure.gaps)
         ]  # fmt: skip
+        stated += implied_between(schema, names, structure.statements)
         rules = [rule for rule in schema.rules if rule.fields and set(rule.fields) <= inside]
         blocks.append(joint_block(schema, names, structure.marginals, stated, rules, structure.gaps, signs))
     left = tuple(

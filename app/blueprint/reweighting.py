@@ -24,6 +24,9 @@ SMALL = 0.05
 RIDGE = 1.0
 """Variance, in squared tolerances, below which a direction counts as fixed: chance, or a contradiction."""
 
+FARTHEST = 15.0
+"""Tolerances that one step makes up of a statement, at most."""
+
 LONGEST = 1.5
 """Standard deviation of one step of the log-weights: beyond, the linearisation says little."""
 
@@ -85,7 +88,8 @@ def newton_step(
     centred = features - (weights @ features).astype(exact)
     weighted = centred * weights[:, None].astype(exact)
     reach = (influences.T @ weighted).astype(np.float64)
-    shift = np.clip(np.array([item.shift for item in measured]), -60.0, 60.0)
+    # What is far off and cannot be moved must not outweigh all that can.
+    shift = np.clip(np.array([item.shift for item in measured]), -FARTHEST, FARTHEST)
     # Least squares with a ridge in the metric of the features themselves.
     size = (centred.T @ weighted).astype(np.float64)
     normal = reach.T @ reach + RIDGE * size

@@ -20,6 +20,9 @@ MOST_CELLS = 60_000
 
 MOST_STRATA = 48
 
+LEAST_IMPLIED = 0.3
+"""Strength from which on two categories are taken to go together by way of a number."""
+
 SHAPE = (0.1, 0.25, 0.5, 0.75, 0.9)
 """Quantiles by which one number is given another's shape."""
 
@@ -243,13 +246,34 @@ def _with_hints(schema: TableSchema, item: Field) -> Field:
     stated = [c.statistics for c in schema.conditionals if c.field == item.name]
     centres = [float(m) for s in stated if (m := s.mean if s.mean is not None else s.median) is not None]
     if not centres:
-        return item
+        return _divided_by_strata(schema, item)
     mean = sum(centres) / len(centres)
     spreads = [s.sd for s in stated if s.sd is not None]
     between = sum((centre - mean) ** 2 for centre in centres) / len(centres)
     within = sum(sd**2 for sd in spreads) / len(spreads) if spreads else None
     sd = math.sqrt(within + between) if within is not None else None
     return replace(item, statistics=replace(item.statistics, mean=mean, sd=sd))
+
+
+def _divided_by_strata(schema: TableSchema, item: Field) -> Field:
+    """Take the ends of ranges that others are stated for to divide a number evenly, if nothing is said of it.
+
+    Nobody states figures for a range that hardly anybody, or everybody, is in.
+    """
+    ends = sorted(
+        {
+            item.to_number(end)
+            for c in schema.conditionals
+            for condition in c.given
+            if condition.field == item.name
+            for end in (condition.minimum, condition.maximum)
+            if end is not None
+        }
+    )
+    if not ends:
+        return item
+    quantiles = tuple((place / (len(ends) + 1), end) for place, end in enumerate(ends, start=1))
+    return replace(item, statistics=replace(item.statistics, quantiles=quantiles))
 
 
 def single_levels(schema: TableSchema, given: Sequence[Condition]) -> tuple[int, ...] | None:
@@ -288,6 +312,11 @@ def _blocks(
         if item.relevant is not None
     ]
     ties += [{name} for name in discrete]
+    for implied in implied_between(schema, discrete, statements):
+        joined = next(tie for tie in _joined(ties) if implied.fields[0] in tie)
+        joined = joined | next(tie for tie in _joined(ties) if implied.fields[1] in tie)
+        if math.prod(len(schema[name].levels or ()) + 1 for name in joined) <= MOST_CELLS:
+            ties.append(set(implied.fields))
 
     def size(name: str) -> int:
         return int((marginals[name].weights > 0).sum()) + (name in gaps)
@@ -322,6 +351,37 @@ def _blocks(
         groups += _joined([tie & group - {least} for tie in ties if tie & group - {least}])
     blocks.sort(key=lambda names: discrete.index(names[0]))
     return blocks
+
+
+def implied_between(
+    schema: TableSchema, discrete: Sequence[str], statements: Sequence[Statement]
+) -> tuple[Statement, ...]:
+    """Return how two categories go together that both go strongly with one number, and are not said to.
+
+    Given the number they are independent, as entropy has it, so they go together by the product of the two.
+    Were they independent altogether, the number could not go with both as strongly as it is said to.
+    """
+    here = set(discrete)
+    said = {frozenset(set(s.reads) & here) for s in statements if len(set(s.reads) & here) > 1}
+    strength: dict[str, dict[str, float]] = {}
+    for statement in statements:
+        if len(statement.fields) != 2 or statement.given or statement.kind == "odds_ratio":
+            continue
+        for number, by in (statement.fields, statement.fields[::-1]):
+            if by in here and number not in here:
+                sign = statement.sign or 1 if statement.kind in ("cramers_v", "correlation_ratio") else 1
+                strength.setdefault(number, {})[by] = sign * statement.asked
+    found: dict[frozenset[str], Statement] = {}
+    for goes in strength.values():
+        for one, first in goes.items():
+            for other, second in goes.items():
+                pair = frozenset((one, other))
+                if one >= other or abs(first * second) < LEAST_IMPLIED or any(pair <= s for s in said):
+                    continue
+                known = found.get(pair)
+                if known is None or abs(known.asked) < abs(first * second):
+                    found[pair] = Statement("", "spearman", (one, other), first * second)
+    return tuple(found.values())
 
 
 def _joined(ties: Iterable[set[str]]) -> list[set[str]]:
