@@ -1,7 +1,7 @@
 """The tables of the zero-shot comparison: dictionaries without a figure, real rows, and what cannot be.
 
 The impossible was written down from the dictionaries alone, before any candidate was looked at; that
-the real rows break none of it is measured beside the candidates.
+real rows hardly break it is measured beside the candidates.
 """
 
 from __future__ import annotations
