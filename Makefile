@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ANONYMETER := .venv-anonymeter
 # Set to PyTorch's CPU wheel index (see README, Installing) where a plain install would bring CUDA.
 TORCH_INDEX ?=
 STAMP := $(VENV)/.installed
@@ -35,9 +36,16 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-bench: install ## run the slow tests and the benchmarks
+# A peer that is measured beside ours, and is no dependency: an environment of its own.
+$(ANONYMETER)/.installed: benchmarks/peers/anonymeter.txt
+	$(PYTHON) -m venv $(ANONYMETER)
+	$(ANONYMETER)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers/anonymeter.txt
+	touch $@
+
+bench: install $(ANONYMETER)/.installed ## run the slow tests and the benchmarks
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement benchmarks/tables.txt
 	$(BIN)/python -m pytest -m slow tests
-	for name in http_load job_latency marginals evaluation exactness; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in http_load job_latency marginals evaluation anonymeter exactness ctgan; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 calibrate: install ## hold the evaluator itself against known truths, 400 draws (make test: 40)
 	SYNTHWARD_CALIBRATION_REPEATS=400 $(BIN)/python -m pytest -q tests/calibration
@@ -49,4 +57,4 @@ lock: install ## write the versions in use to requirements.lock
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu$$//' > requirements.lock
 
 clean: ## remove the environment and what tools left behind
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) $(ANONYMETER) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -240,12 +240,12 @@ def nearest(points: Floats, among: Floats) -> Codes:
     step = max(_BLOCK_ENTRIES // len(among), 1)
     for start in range(0, len(points), step):
         block = points[start : start + step]
-        # The point's own length is the same for all and left out; rounding makes equally near ones equal.
+        # The point's own length is the same for all and left out.
         products = block @ among.T
         products *= -2.0
         products += lengths
-        np.round(products, 9, out=products)
-        found[start : start + step] = products.argmin(axis=1)
+        limit = products.min(axis=1, keepdims=True) + _TIE
+        found[start : start + step] = (products <= limit).argmax(axis=1)
     return found
 
 
