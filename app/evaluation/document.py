@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.evaluation.base import Dimension
 from app.evaluation.checklist import Check
+from app.evaluation.study import Study
 
-REPORT_VERSION = "1.2"
+REPORT_VERSION = "1.3"
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 
 Status = Literal["measured", "not_measured", "failed"]
@@ -226,6 +227,9 @@ class ReportDocument(_Part):
     )
     table_one: tuple[TableOneRow, ...] = Field(
         default=(), description="real beside synthetic, by the conventions of the journals"
+    )
+    study: Study | None = Field(
+        default=None, description="the study's protocol; None where `study_protocol` was not measured"
     )
     checklist: tuple[Check, ...] = Field(
         default=(), description="the four checks before rows are given out (arXiv 2503.14211)"

@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from app.disclosure import POOLED_LEVEL, pool_levels
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
 from app.evaluation.bootstrap import Z95
 from app.evaluation.columns import Codes, Floats, cell_rows, codes, numbers, pooled
 from app.evaluation.conformance import level_text
-from app.evaluation.fidelity_associations import at_most, correlations, gram_of
-from app.evaluation.fidelity_pairs import products
+from app.evaluation.fidelity_associations import at_most
+from app.evaluation.fidelity_replicates import compare_replicates, correlated, short
 from app.schema.table import Field
 
 LEVEL = 0.05
 SHOWN_TESTS = 200
-MOST_PAIRS_OF_REPLICATES = 10
-SHIFTS = 8
+"""Tests of each kind that the details hold, those with the smallest p."""
 
 KINDS = {
     "mean": "means: Welch's t test",
@@ -84,7 +81,7 @@ class StudyProtocol:
         details: dict[str, Any] = {
             "aggregate": "mean of value over the kinds; value = comparisons with p ≥ 0.05 / comparisons",
             "table": table,
-            "tests": [_shown(test, held) for test in tests[:SHOWN_TESTS]],
+            "tests": [_shown(test, held) for test in _first_of_each_kind(tests)],
             "tests_in_all": len(tests),
             "differing": [test["what"] for test in differing[:SHOWN_TESTS]],
             "rows": {"train": len(train), "synthetic": len(synthetic)},
@@ -108,7 +105,7 @@ class StudyProtocol:
             + "."
         )
         if len(tables.synthetic) > 1:
-            details["replicates"] = replicates = compare_replicates(fields, tables.synthetic, rng)
+            details["replicates"] = replicates = compare_replicates(fields, tables.synthetic, few, rng)
             reading += f" {replicates['reading']}"
         return Score(value=value, baseline=baseline, reading=reading, details=details)
 
@@ -139,6 +136,16 @@ def _shown(test: Mapping[str, Any], held: Mapping[tuple[str, str], Mapping[str, 
     return {name: value for name, value in test.items() if name != "columns"} | {
         "p_holdout": None if beside is None else beside["p"]
     }
+
+
+def _first_of_each_kind(tests: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    left = dict.fromkeys(KINDS, SHOWN_TESTS)
+    found = []
+    for test in tests:
+        left[test["kind"]] -= 1
+        if left[test["kind"]] >= 0:
+            found.append(test)
+    return found
 
 
 def _holm(tests: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -196,11 +203,11 @@ def _means(field: Field, x: Floats, y: Floats) -> Iterable[dict[str, Any]]:
             "kind": "mean",
             "what": field.name,
             "columns": [field.name],
-            "real": _short(means[0]),
-            "real_interval": [_short(means[0] - halves[0]), _short(means[0] + halves[0])],
-            "synthetic": _short(means[1]),
-            "synthetic_interval": [_short(means[1] - halves[1]), _short(means[1] + halves[1])],
-            "size": _short((means[1] - means[0]) / sd) if sd > 0 else None,
+            "real": short(means[0]),
+            "real_interval": [short(means[0] - halves[0]), short(means[0] + halves[0])],
+            "synthetic": short(means[1]),
+            "synthetic_interval": [short(means[1] - halves[1]), short(means[1] + halves[1])],
+            "size": short((means[1] - means[0]) / sd) if sd > 0 else None,
             "size_is": "difference in sd",
             "p": p,
         }
@@ -236,11 +243,11 @@ def _proportions(field: Field, real: Codes, other: Codes, few: int) -> Iterable[
                 "kind": "proportion",
                 "what": f"{field.name}: {text}",
                 "columns": [field.name],
-                "real": _short(shares[0]),
+                "real": short(shares[0]),
                 "real_interval": _share_interval(a, n),
-                "synthetic": _short(shares[1]),
+                "synthetic": short(shares[1]),
                 "synthetic_interval": _share_interval(b, m),
-                "size": _short(shares[1] - shares[0]),
+                "size": short(shares[1] - shares[0]),
                 "size_is": "difference of shares",
                 "p": p,
             }
@@ -253,7 +260,7 @@ def _share_interval(hits: int, n: int) -> list[float]:
     share, z2 = hits / n, Z95 * Z95
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return [_short(max(centre - half, 0.0)), _short(min(centre + half, 1.0))]
+    return [short(max(centre - half, 0.0)), short(min(centre + half, 1.0))]
 
 
 def _distribution(field: Field, x: Floats, y: Floats) -> dict[str, Any]:
@@ -272,7 +279,7 @@ def _distribution(field: Field, x: Floats, y: Floats) -> dict[str, Any]:
         "kind": "distribution",
         "what": field.name,
         "columns": [field.name],
-        "size": _short(statistic),
+        "size": short(statistic),
         "size_is": "Kolmogorov–Smirnov statistic",
         "p": p,
     }
@@ -283,7 +290,7 @@ def _correlations(
 ) -> list[dict[str, Any]]:
     from scipy.stats import norm
 
-    (r, n), (s, m) = (_correlated(fields, frame) for frame in (real, other))
+    (r, n), (s, m) = (correlated(fields, frame) for frame in (real, other))
     places = np.argwhere(np.triu((n >= few) & (m >= 4) & ~np.isnan(r) & ~np.isnan(s), 1))
     if not len(places):
         return []
@@ -300,28 +307,16 @@ def _correlations(
             "kind": "correlation",
             "what": f"{fields[a].name} × {fields[b].name}",
             "columns": [fields[a].name, fields[b].name],
-            "real": _short(r[a, b]),
-            "real_interval": [_short(ends[0][0][place]), _short(ends[0][1][place])],
-            "synthetic": _short(s[a, b]),
-            "synthetic_interval": [_short(ends[1][0][place]), _short(ends[1][1][place])],
-            "size": _short(s[a, b] - r[a, b]),
+            "real": short(r[a, b]),
+            "real_interval": [short(ends[0][0][place]), short(ends[0][1][place])],
+            "synthetic": short(s[a, b]),
+            "synthetic_interval": [short(ends[1][0][place]), short(ends[1][1][place])],
+            "size": short(s[a, b] - r[a, b]),
             "size_is": "difference of correlations",
             "p": float(p[place]),
         }
         for place, (a, b) in enumerate(places.tolist())
     ]
-
-
-def _correlated(fields: Sequence[Field], frame: pd.DataFrame) -> tuple[Floats, Floats]:
-    """Return correlations of all pairs and the numbers of rows that they rest on."""
-    gram = gram_of(products(fields, frame))
-    p = len(fields)
-    return correlations(gram, p, 4, 1e-9), gram[2 * p :, 2 * p :]
-
-
-def _short(value: Any) -> float:
-    """Round to 5 significant digits, for a reader and against −0."""
-    return float(f"{float(value):.5g}") + 0.0
 
 
 def _pictures(tests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -342,133 +337,3 @@ def _pictures(tests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             title += ": synthetic with 95 % interval, beside real; those that differ most"
             pictures.append({"kind": "intervals", "title": title, "mark": "real", "rows": rows[:20]})
     return pictures
-
-
-def compare_replicates(
-    fields: Sequence[Field], replicates: Sequence[pd.DataFrame], rng: np.random.Generator
-) -> dict[str, Any]:
-    """Set replicates side by side, and look for draws that they share.
-
-    Parameters
-    ----------
-    fields : sequence of Field
-        The columns to look at: no ids, no free text.
-    replicates : sequence of DataFrame
-        At least two.
-
-    Returns
-    -------
-    dict
-        `columns`: each number's mean in each replicate, the spread of these means and the spread that
-        independent samples have (sd/√rows). `shared_draws`, for pairs of replicates: cells that are equal in
-        the same place more often than in other places, and rows of one that stand in the other more often
-        than in the rest of their own replicate. `found` says whether any pair is beyond chance (a false
-        alarm of one in a thousand over all).
-    """
-    columns = [
-        row for field in fields if field.kind == "numeric" and (row := _side_by_side(field, replicates))
-    ]
-    pairs = list(combinations(range(len(replicates)), 2))[:MOST_PAIRS_OF_REPLICATES]
-    shared = [
-        _shared(fields, replicates[a], replicates[b], len(pairs), rng) | {"replicates": [a + 1, b + 1]}
-        for a, b in pairs
-    ]
-    worst = max(shared, key=lambda row: row["rows_beyond_chance"])
-    found = any(row["beyond_chance"] for row in shared)
-    count = f"The {len(replicates)} replicates"
-    reading = (
-        f"{count} share draws (up to {worst['rows_beyond_chance']:.1%} of whole rows beyond chance), so they "
-        "are no independent samples."
-        if found
-        else f"{count} share no draws beyond chance."
-    )
-    return {
-        "count": len(replicates),
-        "rows": [len(frame) for frame in replicates],
-        "columns": columns,
-        "shared_draws": {"found": found, "pairs": shared, "cells_are": "numbers, dates and levels"},
-        "reading": reading,
-    }
-
-
-def _side_by_side(field: Field, replicates: Sequence[pd.DataFrame]) -> dict[str, Any] | None:
-    found = [numbers(field, frame[field.name]) for frame in replicates]
-    found = [values[np.isfinite(values)] for values in found]
-    if min(len(values) for values in found) < 2:
-        return None
-    means = np.array([values.mean() for values in found])
-    expected = math.sqrt(float(np.mean([values.var(ddof=1) / len(values) for values in found])))
-    spread = float(means.std(ddof=1))
-    if not np.isfinite([spread, expected]).all():
-        return None
-    return {
-        "column": field.name,
-        "means": [_short(mean) for mean in means],
-        "spread": _short(spread),
-        "expected_spread": _short(expected),
-        "ratio": _short(spread / expected) if expected > 0 else None,
-    }
-
-
-def _shared(
-    fields: Sequence[Field], one: pd.DataFrame, other: pd.DataFrame, pairs: int, rng: np.random.Generator
-) -> dict[str, Any]:
-    from scipy.stats import norm
-
-    rows = min(len(one), len(other))
-    if rows < 2 or not fields:
-        return {"beyond_chance": False, "rows_beyond_chance": 0.0, "columns_equal_in_the_same_place": []}
-    first, second = (
-        np.column_stack([_cells(field, frame[field.name].iloc[:rows]) for field in fields])
-        for frame in (one, other)
-    )
-    equal = _equal(first, second)
-    shifts = rng.integers(1, rows, SHIFTS).tolist()
-    chance = np.mean([_equal(first, np.roll(second, shift, axis=0)).mean(axis=0) for shift in shifts], axis=0)
-    limit = float(norm.isf(0.001 / ((len(fields) + 1) * pairs)))
-
-    def beyond(share: float, expected: float) -> bool:
-        # Rare equality is Poisson: a handful may be chance, so three rows are always allowed.
-        error = math.sqrt(max(expected * (1 - expected), 1 / rows) / rows)
-        return share - expected > limit * error + 3 / rows
-
-    shares = equal.mean(axis=0)
-    told = [
-        {"column": field.name, "equal": _short(shares[place]), "by_chance": _short(chance[place])}
-        for place, field in enumerate(fields)
-        if beyond(float(shares[place]), float(chance[place]))
-    ]
-    # Whole rows wherever they stand: half of one among half of the other, and among its own other half.
-    dealt = rng.permutation(rows)
-    half = rows // 2
-    own, rest = first[dealt[:half]], first[dealt[half : 2 * half]]
-    common, within = _found(own, second[dealt[:half]]), _found(own, rest)
-    error = math.sqrt(2 * max(within * (1 - within), 1 / half) / half)
-    in_common = common - within > limit * error + 3 / half
-    return {
-        "beyond_chance": bool(told) or in_common,
-        "rows_in_common": _short(common),
-        "rows_in_common_by_chance": _short(within),
-        "rows_beyond_chance": _short(max(common - within, 0.0)),
-        "columns_equal_in_the_same_place": told,
-    }
-
-
-def _equal(first: Floats, second: Floats) -> NDArray[np.bool_]:
-    """Return which cells are equal; two missing values are."""
-    result: NDArray[np.bool_] = (first == second) | (np.isnan(first) & np.isnan(second))
-    return result
-
-
-def _found(rows: Floats, among: Floats) -> float:
-    """Return the share of `rows` that stand among the others."""
-    keys = [pd.util.hash_pandas_object(pd.DataFrame(part + 0.0), index=False) for part in (rows, among)]
-    return float(np.isin(keys[0].to_numpy(), keys[1].to_numpy()).mean())
-
-
-def _cells(field: Field, column: pd.Series) -> Floats:
-    if field.levels is None:
-        return numbers(field, column)
-    found = codes(field, column).astype(np.float64)
-    found[found < 0] = np.nan
-    return found

@@ -29,6 +29,7 @@ from app.evaluation.document import (
 from app.evaluation.overview import summarise
 from app.evaluation.population import population_facts
 from app.evaluation.registry import ABSENT, METRICS
+from app.evaluation.study import Study
 from app.evaluation.table_one import table_one
 from app.evaluation.utility import utility_verdict
 
@@ -101,6 +102,7 @@ def evaluate(
         progress(number / len(metrics), metric.title)
         result = run(metric(), tables)
         measured.append(result if tables.independent else without_intervals(result))
+    study, measured = _with_study_apart(measured)
     results = tuple(measured) + tuple(
         MetricResult(
             name=name,
@@ -135,10 +137,22 @@ def evaluate(
         population=None if blueprint is None else population_facts(blueprint),
         independent=tables.independent,
         table_one=table_one(tables) if evaluated else (),
+        study=study,
         warnings=tuple(Warned(pointer=item["pointer"], message=item["message"]) for item in warnings),
         disclosure=Disclosure(min_cell=tables.min_cell, statement=_disclosure_statement(tables)),
     )
     return report.model_copy(update={"checklist": four_checks(report)})
+
+
+def _with_study_apart(results: list[MetricResult]) -> tuple[Study | None, list[MetricResult]]:
+    """Return the study's section, and the results without what is told there."""
+    found = next((result for result in results if result.name == "study_protocol"), None)
+    if found is None or found.status != "measured":
+        return None, results
+    study = Study.of(found.reading, found.details)
+    told = {name: value for name, value in found.details.items() if name not in ("tests", "replicates")}
+    shorter = found.model_copy(update={"details": told})
+    return study, [shorter if result is found else result for result in results]
 
 
 def run(metric: Metric, tables: Tables) -> MetricResult:

@@ -100,6 +100,10 @@ def _environment() -> Environment:
         said=said,
         stated=stated,
         titled=titled,
+        ranged=ranged,
+        sized=sized,
+        as_kind=as_kind,
+        p_value=p_value,
         drawn=lambda column: Markup(draw(column)),
     )
     return environment
@@ -162,6 +166,36 @@ def cell(value: Any, name: str = "") -> str:
     if isinstance(value, int):
         return f"{value:,}".replace("-", "−")
     return number(value, 3) if isinstance(value, float) else str(value)
+
+
+def as_kind(value: float | None, kind: str, digits: int = 3) -> str:
+    """Write a statistic of the study's protocol: a share in per cent, a correlation with decimals."""
+    if value is None:
+        return "–"
+    if kind == "proportion":
+        return share(value)
+    return (
+        decimals(value, digits if digits > 2 else 3) if kind == "correlation" else number(value, digits + 1)
+    )
+
+
+def ranged(test: Mapping[str, Any], side: str) -> str:
+    """Write one side of a comparison with its interval."""
+    ends = test[f"{side}_interval"]
+    value = as_kind(test[side], test["kind"])
+    return f"{value} ({' to '.join(as_kind(end, test['kind']) for end in ends)})" if ends else value
+
+
+def sized(test: Mapping[str, Any]) -> str:
+    """Write the size of a difference: of shares in percentage points."""
+    if test["size"] is not None and test["kind"] == "proportion":
+        return f"{100 * test['size']:+.1f} points".replace("-", "−")
+    return decimals(test["size"], 3)
+
+
+def p_value(p: float | None) -> str:
+    """Write a p-value as journals do."""
+    return "–" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def said(row: Mapping[str, Any], side: str) -> str:

@@ -130,11 +130,17 @@ def test_replicates_stand_side_by_side_with_the_spread_of_independent_samples() 
     made = [cohort(400, 50 + seed) for seed in range(6)]
     found: Any = measured(held_against(*made)).details["replicates"]
     assert found["count"] == 6 and found["rows"] == [400] * 6
-    age = next(row for row in found["columns"] if row["column"] == "age")
-    assert age["means"] == pytest.approx([frame["age"].mean() for frame in made], rel=1e-4)
+    rows = {(row["kind"], row["what"]): row for row in found["statistics"]}
+    age, east = rows["mean", "age"], rows["proportion", "site: east"]
+    both = rows["correlation", "age × marker"]
+    assert age["values"] == pytest.approx([frame["age"].mean() for frame in made], rel=1e-4)
+    assert east["values"] == pytest.approx([(frame["site"] == "east").mean() for frame in made], rel=1e-4)
+    assert both["values"] == pytest.approx(
+        [frame[["age", "marker"]].dropna().astype(float).corr().iloc[0, 1] for frame in made], rel=1e-4
+    )
     # χ with 5 degrees of freedom over √5: 0.2 and 2 are each missed less than once in 1,000.
-    assert 0.2 < age["ratio"] < 2
-    assert found["shared_draws"]["found"] is False
+    assert all(0.2 < row["ratio"] < 2 for row in (age, east, both))
+    assert found["share_draws"] is False
     assert "no draws" in found["reading"]
 
 
@@ -148,14 +154,14 @@ def test_shared_draws_are_found_wherever_they_stand(share: float, order: str) ->
         second = second.sample(frac=1, random_state=1).reset_index(drop=True)
     score = measured(held_against(first, second))
     found: Any = score.details["replicates"]
-    assert found["shared_draws"]["found"] is True
+    assert found["share_draws"] is True
     assert "no independent samples" in score.reading
 
 
 def test_one_shared_column_is_named() -> None:
     first, second = cohort(600, 50), cohort(600, 51)
     second["age"] = first["age"]
-    (pair,) = measured(held_against(first, second)).details["replicates"]["shared_draws"]["pairs"]  # type: ignore[index]
+    (pair,) = measured(held_against(first, second)).details["replicates"]["pairs"]  # type: ignore[index]
     assert [row["column"] for row in pair["columns_equal_in_the_same_place"]] == ["age"]
 
 
@@ -168,7 +174,7 @@ def test_constant_and_coarse_columns_are_no_shared_draws() -> None:
 
     made = [frame.assign(seen=np.datetime64("2020-01-01", "s")) for frame in (coarse(1), coarse(2))]
     found: Any = measured(held_against(*made)).details["replicates"]
-    assert found["shared_draws"]["found"] is False
+    assert found["share_draws"] is False
 
 
 def test_too_few_rows_are_a_reason() -> None:

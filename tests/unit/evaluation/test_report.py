@@ -325,3 +325,22 @@ def test_the_third_sentence_says_that_useless_rows_are_useless() -> None:
     report = evaluate(tables, job=JOB, reference=reference(train, holdout))
     assert report.verdicts.utility.level == "not_met"
     assert "not shown to do better on real rows than guessing" in report.summary[2]
+
+
+def test_the_studys_protocol_is_a_section_of_its_own_with_replicates_side_by_side(
+    tables: Tables, train: pd.DataFrame, holdout: pd.DataFrame
+) -> None:
+    (whole,) = tables.synthetic
+    halves = tuple(whole.iloc[place::2].reset_index(drop=True) for place in (0, 1))
+    report = evaluate(replace(tables, synthetic=halves), job=JOB, reference=reference(train, holdout))
+    study = report.study
+    assert study is not None and study.replicates is not None
+    assert {test.kind for test in study.tests} == {"mean", "proportion", "distribution", "correlation"}
+    means = [test for test in study.tests if test.kind == "mean"]
+    assert all(test.real_interval and test.synthetic_interval for test in means)
+    assert study.replicates.count == 2 and not study.replicates.share_draws
+    assert {row.kind for row in study.replicates.statistics} == {"mean", "proportion", "correlation"}
+    assert "tests" not in report.metric("study_protocol").details, "it is told once"
+    Draft202012Validator(report_schema()).validate(json.loads(json.dumps(report.as_json())))
+    page = render_page(report.as_json())
+    assert "Replicates side by side" in page and "Welch" in page
