@@ -6,7 +6,8 @@ from app.evaluation.base import Dimension, Metric
 from app.evaluation.conformance import Adherence, DeclaredStatistics
 from app.evaluation.fidelity import KSComplement, TVComplement
 from app.evaluation.fidelity_associations import AssociationSimilarity
-from app.evaluation.fidelity_columns import LevelCoverage, Missingness, WassersteinInSd
+from app.evaluation.fidelity_columns import Missingness, WassersteinInSd
+from app.evaluation.fidelity_coverage import LevelCoverage
 from app.evaluation.fidelity_detection import DetectionAUC
 from app.evaluation.fidelity_pairs import ContingencySimilarity, CorrelationSimilarity
 from app.evaluation.fidelity_study import StudyProtocol

@@ -35,6 +35,9 @@ FIELDS: list[dict[str, Any]] = [
 ]  # fmt: skip
 SCHEMA: TableSchema = parse_schema({"fields": FIELDS})[0]
 
+NARROW = ("age", "stay", "sex", "site", "stage", "smoker", TARGET)
+"""Few columns with few values: real persons equal one another."""
+
 
 def draw(n: int, rng: np.random.Generator) -> pd.DataFrame:
     """Draw independent persons: numbers, dates and categories that hang together, some missing values."""

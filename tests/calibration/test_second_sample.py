@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm, t
 
-from app.evaluation.base import Tables
+from app.evaluation.base import Score, Tables
 from app.evaluation.document import MetricResult
 from app.evaluation.registry import METRICS
 from app.evaluation.report import run
+from app.schema.parse import parse_schema
 from tests.calibration import populations
 from tests.calibration.truths import TRUTHS
 
@@ -147,6 +148,27 @@ def test_scores_equal_their_yardsticks(figures: dict[str, Figures], name: str) -
     error = float(differences.std(ddof=1)) / math.sqrt(REPEATS)
     limit = float(t.isf(0.0005 / len(TRUTHS), REPEATS - 1))
     assert abs(float(differences.mean())) <= limit * error + 1e-12
+
+
+@pytest.mark.parametrize("name", ["identical_match_share", "near_match_share"])
+def test_matches_that_real_persons_have_by_chance_are_covered(name: str) -> None:
+    # In the wide population they are rarer than one row, which no interval is as narrow as.
+    schema = parse_schema({"fields": [f for f in populations.FIELDS if f["name"] in populations.NARROW]})[0]
+    (metric,) = [metric for metric in CORE if metric.name == name]
+    rows = []
+    for seed in range(max(REPEATS, 100)):
+        rng = np.random.default_rng([20_261, seed])
+        train, holdout, synthetic = (
+            populations.draw(n, rng)[list(populations.NARROW)] for n in (TRAIN, HOLDOUT, HOLDOUT)
+        )
+        score = metric().measure(Tables(schema, (synthetic,), train=train, holdout=holdout, seed=seed))
+        assert isinstance(score, Score) and score.interval is not None and score.baseline is not None
+        rows.append((score.value, *score.interval, score.baseline))
+    found = Figures(*np.array(rows).T, None)
+    assert found.covered >= binom.ppf(0.001 / 2, len(rows), 0.95)
+    assert found.width <= 1.5 * found.spread * (1 + 3 / math.sqrt(2 * len(rows)))
+    apart = found.values - found.baselines
+    assert abs(apart.mean()) <= 3.5 * apart.std(ddof=1) / math.sqrt(len(rows))
 
 
 def test_a_classifier_tosses_a_coin(figures: dict[str, Figures]) -> None:

@@ -11,7 +11,8 @@ from scipy import stats
 
 from app.evaluation.base import NotMeasured, Score
 from app.evaluation.fidelity import KSComplement, TVComplement
-from app.evaluation.fidelity_columns import LevelCoverage, Missingness, WassersteinInSd, wasserstein
+from app.evaluation.fidelity_columns import Missingness, WassersteinInSd, wasserstein
+from app.evaluation.fidelity_coverage import LevelCoverage
 from tests.unit.evaluation.cohort import cohort, held_against, permuted
 
 
