@@ -74,16 +74,16 @@ def patients(fields: list[dict[str, Any]], rows: int, seed: int) -> pd.DataFrame
 def page(count: int) -> str:
     fields = [FIELDS[place % 5] | {"name": f"column {place}"} for place in range(count)]
     schema, _ = parse_schema({"title": f"A table of {count} columns", "fields": fields})
-    synthetic, train, holdout = (
-        patients(fields, rows, seed) for rows, seed in ((600, 1), (400, 2), (170, 3))
+    train, holdout, *replicates = (
+        patients(fields, rows, seed) for rows, seed in ((400, 2), (170, 3), (300, 1), (300, 4))
     )
     report = evaluate(
         Tables(
-            schema, (synthetic,), train, holdout, target="column 0",
+            schema, tuple(replicates), train, holdout, target="column 0",
             quasi_identifiers=("column 1", "column 3"), sensitive=("column 2",),
-            conformance=check_frame(schema, synthetic),
+            conformance=check_frame(schema, pd.concat(replicates, ignore_index=True)),
         ),
-        job=JobFacts(id="job_1", generator="marginals", seed=7, rows=600),
+        job=JobFacts(id="job_1", generator="marginals", seed=7, rows=300, replicates=2),
         reference=ReferenceFacts(id="ds_1", attempts=3, train_rows=400, holdout_rows=170, trained_on=True),
         warnings=[{"pointer": "/associations", "message": "not honoured"}],
     )  # fmt: skip
@@ -131,6 +131,7 @@ def test_axe_finds_nothing_to_complain_of(count: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [5, 40, 300])
 def test_the_page_is_small_and_fits_a_telephone(count: int, tmp_path: Path) -> None:
     assert len(page(count).encode()) < 3_000_000
+    assert "Replicates side by side" in page(count), "the longest of pages"
     measure = "<script>document.title = document.documentElement.scrollWidth + ' wide'</script></body>"
     path = tmp_path / "page.html"
     path.write_text(page(count).replace("</body>", measure))
