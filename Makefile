@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types bench calibrate serve lock clean
+.PHONY: help install demo test lint types bench calibrate study serve lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ bench: install $(ANONYMETER)/.installed ## run the slow tests and the benchmarks
 
 calibrate: install ## hold the evaluator itself against known truths, 400 draws (make test: 40)
 	SYNTHWARD_CALIBRATION_REPEATS=400 $(BIN)/python -m pytest -q tests/calibration
+
+study: install ## do the study of the flagship cohort again over HTTP; writes docs/study.md (slow)
+	OMP_NUM_THREADS=1 nice $(BIN)/python -m benchmarks.study
 
 serve: install ## start the service on 127.0.0.1:8000 with its data in synthward-data/
 	$(BIN)/synthward serve --host 127.0.0.1 --port 8000 --data-dir synthward-data

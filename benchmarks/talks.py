@@ -70,8 +70,17 @@ class Caller:
 
     def run(self, tell: bool = False, **request: Any) -> dict[str, Any]:
         """Post a job and return it once it has succeeded."""
+        return self._ended("/v1/jobs", request, tell)
+
+    def evaluate(self, **request: Any) -> dict[str, Any]:
+        """Have an uploaded table judged; return the report."""
+        job = self._ended("/v1/evaluations", request, tell=False)
+        report: dict[str, Any] = json.loads(self.call("GET", f"/v1/jobs/{job['id']}/report?format=json"))
+        return report
+
+    def _ended(self, path: str, request: Mapping[str, Any], tell: bool) -> dict[str, Any]:
         job: dict[str, Any] = json.loads(
-            self.call("POST", "/v1/jobs", json.dumps(request).encode(), Prefer="wait=30")
+            self.call("POST", path, json.dumps(request).encode(), Prefer="wait=30")
         )
         said = ""
         while job["status"] in ("queued", "running"):
