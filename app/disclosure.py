@@ -1,17 +1,18 @@
 """The one place that decides what may be said of real data.
 
 Whatever leaves the service about a real table (an inferred schema, a report's table, curve or bin, a fitted
-blueprint, a prompt) takes its numbers from here: nothing about fewer than `min_cell` persons, no real minimum
-or maximum, no single value. Pure functions; NumPy is imported inside them, for the HTTP side may import this.
+blueprint, a prompt) takes its numbers from here (what a description states: from `app.disclosure_stated`):
+nothing about fewer than `min_cell` persons, no real minimum or maximum, no single value. Pure functions;
+NumPy is imported inside them, for the HTTP side may import this.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -306,205 +307,3 @@ def safe_histogram(values: ArrayLike, min_cell: int, *, bins: int = 20) -> Histo
     counts[-1] += waiting
     edges[-1] = float(grid[-1])
     return Histogram(tuple(edges), tuple(counts))
-
-
-def fenced(values: ArrayLike, cell: int) -> NDArray[np.float64]:
-    """Draw in values so far outside that a mean or an sd would give them away.
-
-    On each side the fence stands at three times the distance from the median of the order statistics just
-    inside the outermost `cell` values: a normal or a moderately skewed sample keeps all of its values, a lone
-    giant ends at the fence. Below about six times `cell` values the fence is too narrow for the sd to be told
-    (at four times a normal sample keeps 0.7 of it, at two and a half nothing).
-
-    Parameters
-    ----------
-    values : array_like of float
-        Finite or NaN; NaN stays.
-    cell : int
-        Rows that are certainly of `min_cell` persons.
-
-    Returns
-    -------
-    ndarray of float64
-        A copy.
-    """
-    import numpy as np
-
-    result = np.array(values, dtype=np.float64)
-    present = np.sort(result[~np.isnan(result)])
-    if len(present) < 2:
-        return result
-    inside = min(cell, (len(present) - 1) // 2)
-    width = max(min(cell, len(present) - 2 * inside), 1)
-    middle = float(np.median(present))
-    low = float(present[inside : inside + width].mean())
-    high = float(present[len(present) - inside - width : len(present) - inside].mean())
-    return np.clip(result, middle - 3 * (middle - low), middle + 3 * (high - middle))
-
-
-_TAILS = (0.01, 0.025)
-_SPIKE = 0.04  # a value of a smaller share is told well enough by the quantiles around it
-
-
-def stated_quantiles(values: ArrayLike, cell: int, *, most: int = 20) -> tuple[tuple[float, float], ...]:
-    """State as many quantiles as there are cells of enough persons, and where values pile up.
-
-    Between two neighbours that differ, below the first and above the last lie at least `cell` values. A
-    quantile is the mean of `cell` order statistics (`safe_quantiles`), except within a spike: a value that at
-    least `cell` rows and 4 % of all share is a level, and stands at both of its edges.
-
-    Parameters
-    ----------
-    values : array_like of float
-        Fenced; NaN is left out.
-    cell : int
-        Rows that are certainly of `min_cell` persons.
-    most : int
-        The most intervals, before tails and spikes.
-
-    Returns
-    -------
-    tuple of (probability, value)
-        Ascending in both.
-    """
-    import numpy as np
-
-    present = np.sort(np.asarray(values, dtype=np.float64).ravel())
-    present = present[~np.isnan(present)]
-    n = len(present)
-    intervals = min(n // max(cell, 1), most)
-    if intervals < 2:
-        return ()
-    wanted = {index / intervals for index in range(1, intervals)}
-    wanted |= {p for tail in _TAILS for p in (tail, 1 - tail)}
-    spikes = _spikes(present, cell)
-    fixed = sorted({(p, value) for low, high, value in spikes for p in (low, high) if p is not None})
-    found = list(fixed)
-    for p in sorted(wanted, key=lambda p: abs(p - 0.5)):
-        rank = p * (n - 1)
-        room = min((abs(rank - q * (n - 1)) for q, _ in found), default=float(n))
-        if min(rank, n - 1 - rank) + 0.5 < cell or room + 0.5 < cell:
-            continue
-        if not any((low or 0) <= p <= (1 if high is None else high) for low, high, _ in spikes):
-            found.append((p, safe_quantiles(present, (p,), cell)[0]))
-    found.sort()
-    heights = np.maximum.accumulate([value for _, value in found])
-    return tuple((p, float(value)) for (p, _), value in zip(found, heights, strict=True))
-
-
-def _spikes(present: NDArray[np.float64], cell: int) -> list[tuple[float | None, float | None, float]]:
-    """Find where values pile up: the probabilities of both edges, and the value.
-
-    An edge with fewer than `cell` values beyond it, or before the next spike, would count these: it is left
-    out, or both spikes take the middle between them.
-    """
-    import numpy as np
-
-    n = len(present)
-    values, starts, counts = np.unique(present, return_index=True, return_counts=True)
-    often = counts >= max(cell, _SPIKE * n)
-    found: list[list[Any]] = []
-    for value, first, count in zip(
-        values[often].tolist(), starts[often].tolist(), counts[often].tolist(), strict=True
-    ):
-        last = first + count - 1
-        if found and first - found[-1][1] - 1 < cell:
-            middle = (found[-1][1] + first) / 2
-            found[-1][3] = _grid(middle / (n - 1)) - 2e-4
-            low: float | None = _grid(middle / (n - 1)) + 2e-4
-        else:
-            low = None if first < cell else math.ceil(first / (n - 1) * 1e4) / 1e4
-        high = None if n - 1 - last < cell else math.floor(last / (n - 1) * 1e4) / 1e4
-        found.append([first, last, low, high, value])
-    return [
-        (low, high, value) for _, _, low, high, value in found if low is None or high is None or low < high
-    ]
-
-
-def _grid(p: float) -> float:
-    """Round a probability to a step that counts nobody."""
-    return round(p / 0.002) * 0.002
-
-
-def protected_table(
-    counts: ArrayLike, min_cell: int, *, persons: ArrayLike | None = None
-) -> NDArray[np.float64]:
-    """Blur the cells of too few persons in a table of two categories, and keep its margins.
-
-    Where every cell has at least `min_cell` persons the counts stay. Else a small cell, an empty one too,
-    becomes half of `min_cell`, or what its margins lead one to expect where that is less; the others are
-    rounded to multiples of 5; and iterative proportional fitting restores the margins.
-
-    Not yet fit for publishing: who knows the margins of a 2 by 2 table can tell a small cell to within a
-    range of 2 to 5, since the rounded neighbours move with it.
-
-    Parameters
-    ----------
-    counts : array_like, shape (r, c)
-        Rows in each cell; every margin is of `min_cell` persons or 0.
-    min_cell : int
-        The smallest cell that may be spoken of.
-    persons : array_like, shape (r, c), optional
-        Persons in each cell, where a person has several rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (r, c)
-    """
-    import numpy as np
-
-    table = np.asarray(counts, dtype=np.float64)
-    small = (table if persons is None else np.asarray(persons)) < min_cell
-    rows, columns, total = table.sum(axis=1), table.sum(axis=0), table.sum()
-    if total == 0 or not (small & (rows[:, None] > 0) & (columns[None, :] > 0)).any():
-        return table.copy()
-    expected = rows[:, None] * columns[None, :] / total
-    seeds = np.where(small, np.minimum(expected, min_cell / 2), np.maximum(5 * np.round(table / 5), min_cell))
-    for _ in range(50):
-        seeds *= (rows / np.maximum(seeds.sum(axis=1), 1e-12))[:, None]
-        seeds *= (columns / np.maximum(seeds.sum(axis=0), 1e-12))[None, :]
-    return seeds
-
-
-def protected_share(count: int, total: int, min_cell: int) -> float:
-    """State a share; a part of fewer than `min_cell` persons counts as half of `min_cell`.
-
-    Nobody and everybody are said as they are: that is what `required` says, or an empty column.
-    """
-    if total == 0 or count in (0, total):
-        return 0.0 if count == 0 else 1.0
-    if total < 2 * min_cell:
-        return 0.5
-    return min(max(count, min_cell / 2), total - min_cell / 2) / total
-
-
-def stated_strata(persons: Sequence[int], min_cell: int, *, others: int = 0) -> tuple[bool, ...]:
-    """Decide of which strata figures may be stated beside the figure of all.
-
-    A stratum needs `min_cell` persons. Where those left out are fewer than `min_cell` in all, the difference
-    to the whole would be a figure of theirs, so the smallest stated stratum is left out as well.
-
-    Parameters
-    ----------
-    persons : sequence of int
-        Persons with a value in each stratum.
-    min_cell : int
-        The smallest cell that may be spoken of.
-    others : int
-        Persons with a value who are in no stratum.
-    """
-    stated = [count >= min_cell for count in persons]
-    hidden = others + sum(count for count, said in zip(persons, stated, strict=True) if not said)
-    while 0 < hidden < min_cell and any(stated):
-        smallest = min((count, index) for index, count in enumerate(persons) if stated[index])[1]
-        stated[smallest] = False
-        hidden += persons[smallest]
-    return tuple(stated)
-
-
-def told(value: float, scale: float) -> float:
-    """Round a figure to a thousandth of its scale (an sd), down to the next power of ten: no digit beyond."""
-    if not math.isfinite(value) or not math.isfinite(scale) or scale <= 0:
-        return float(f"{value:.4g}")
-    digits = 3 - math.floor(math.log10(scale))
-    return round(value, min(digits, 15))

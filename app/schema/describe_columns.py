@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from app.disclosure import fenced, pool_levels, protected_share, stated_quantiles, told
+from app.disclosure_stated import (
+    fenced,
+    is_hidden,
+    stated_figure,
+    stated_quantiles,
+    stated_share,
+    stated_shares,
+)
 from app.schema.table import Field, Value
 
 Floats = NDArray[np.float64]
@@ -19,42 +27,6 @@ Mask = NDArray[np.bool_]
 
 FEW_VALUES = 10
 """Whole numbers of at most so many values are told as ordered categories: a score is no measurement."""
-_HALF_SHARE_DIGITS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Persons:
-    """Whose the rows are.
-
-    Parameters
-    ----------
-    codes : ndarray of int64, shape (n,), or None
-        A number for each person; None where every row is a person's only one.
-    min_cell : int
-        The smallest number of persons that anything is said of.
-    """
-
-    codes: Codes | None
-    min_cell: int
-
-    def count(self, rows: Mask) -> int:
-        """Return how many persons these rows belong to."""
-        return int(rows.sum()) if self.codes is None else len(np.unique(self.codes[rows]))
-
-    def cell(self, rows: Mask) -> int:
-        """Return how many of these rows certainly belong to `min_cell` persons, whichever they are."""
-        if self.codes is None:
-            return self.min_cell
-        each = np.sort(np.unique(self.codes[rows], return_counts=True)[1])[::-1]
-        most = each[: self.min_cell - 1]
-        return int(most.sum()) + self.min_cell - len(most)
-
-    def table(self, one: Codes, other: Codes, shape: tuple[int, int], rows: Mask) -> Floats:
-        """Count persons in each cell of two categories, over `rows`."""
-        cells = one[rows] * shape[1] + other[rows]
-        if self.codes is not None:
-            cells = np.unique(np.stack([cells, self.codes[rows]]), axis=1)[0]
-        return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +39,18 @@ class Column:
         With the levels that are told of it.
     values : ndarray of float64, shape (n,)
         On the field's scale, or positions among the levels; NaN where missing. Numbers are fenced.
+    applies : ndarray of bool, shape (n,)
+        Where the field's `relevant` holds.
+    step : float
+        What one value is at least apart from another; 0 where not known.
     drawn_in : bool
         Whether values were so far outside that they were drawn in.
     """
 
     field: Field
     values: Floats
+    applies: Mask
+    step: float = 0.0
     drawn_in: bool = False
 
     @property
@@ -91,32 +69,55 @@ class Column:
         return np.where(np.isnan(self.values), -1, self.values).astype(np.int64)
 
     @property
+    def size(self) -> int:
+        """How many levels there are; 0 of a number."""
+        return len(self.field.levels or ())
+
+    @property
     def ranked(self) -> bool:
         """Whether its values have an order: numbers, times, two levels, ordered levels."""
-        levels = self.field.levels
-        return levels is None or len(levels) == 2 or self.field.ordered
+        return self.field.levels is None or self.size == 2 or self.field.ordered
+
+    def counts(self, rows: Mask) -> Codes:
+        """Count the rows with each level."""
+        codes = self.codes[rows]
+        return np.bincount(codes[codes >= 0], minlength=self.size).astype(np.int64)
 
 
-def read_column(field: Field, series: pd.Series[Any], persons: Persons) -> Column | None:
-    """Read a column; None where nothing of it is ever told (text, ids) or nothing can be."""
+def rows_of_enough_persons(persons: Codes | None, min_cell: int) -> int:
+    """Return how many rows are of `min_cell` persons, whichever rows they are.
+
+    One more than the `min_cell` − 1 persons with the most rows have together; a code below 0 names nobody,
+    and its row is a person's only one.
+    """
+    if persons is None:
+        return min_cell
+    most = np.sort(np.bincount(persons[persons >= 0], minlength=1))[::-1][: min_cell - 1]
+    return int(most.sum()) + min_cell - int((most > 0).sum())
+
+
+def read_column(
+    field: Field, series: pd.Series[Any], applies: Mask, cell: int, *, may_score: bool = True
+) -> Column | None:
+    """Read a column; None where nothing of it is ever told (text, ids) or nothing can be.
+
+    `may_score` says whether whole numbers of few values may be told as ordered levels.
+    """
     if field.kind in ("text", "id"):
         return None
-    if field.levels is not None:
-        values = _positions(field, series)
-    else:
-        values = _numbers(series)
+    values = _positions(field, series) if field.levels is not None else numbers_of(series)
     values[~np.isfinite(values)] = np.nan
-    present = ~np.isnan(values)
-    if persons.count(present) < persons.min_cell:
+    values[~applies] = np.nan
+    if (~np.isnan(values)).sum() < cell:
         return None
-    if field.levels is None and field.kind == "numeric":
-        scored = _scored(field, values, persons)
-        if scored is not None:
-            return scored
     if field.levels is not None:
-        return Column(field, values)
-    inside = fenced(values, persons.cell(present))
-    return Column(field, inside, bool((inside[present] != values[present]).any()))
+        return Column(field, values, applies)
+    scored = _scored(field, values, applies, cell) if may_score and field.type == "integer" else None
+    if scored is not None:
+        return scored
+    inside = fenced(values, cell)
+    present = ~np.isnan(values)
+    return Column(field, inside, applies, _step(field), bool((inside[present] != values[present]).any()))
 
 
 def _positions(field: Field, series: pd.Series[Any]) -> Floats:
@@ -130,7 +131,8 @@ def _positions(field: Field, series: pd.Series[Any]) -> Floats:
     return found
 
 
-def _numbers(series: pd.Series[Any]) -> Floats:
+def numbers_of(series: pd.Series[Any]) -> Floats:
+    """Return a column on its field's numeric scale, NaN where missing."""
     if series.dtype.kind in "Mm":
         unit = np.timedelta64(1, "D") if series.dtype.kind == "M" else np.timedelta64(1, "s")
         raw = series.to_numpy()
@@ -141,90 +143,80 @@ def _numbers(series: pd.Series[Any]) -> Floats:
     return np.array(series.to_numpy(dtype="float64", na_value=np.nan))
 
 
-def _scored(field: Field, values: Floats, persons: Persons) -> Column | None:
+def _step(field: Field) -> float:
+    if field.type in ("integer", "year", "date", "time"):
+        return 1.0
+    return 10.0**-field.decimals if field.type == "number" and field.decimals is not None else 0.0
+
+
+def _scored(field: Field, values: Floats, applies: Mask, cell: int) -> Column | None:
     """Take whole numbers of few values for ordered levels; rare ones join the next nearer to the middle."""
-    present = ~np.isnan(values)
-    numbers = np.unique(values[present])
+    present = values[~np.isnan(values)]
+    numbers, counts = np.unique(present, return_counts=True)
     if not 2 <= len(numbers) <= FEW_VALUES or (numbers != np.round(numbers)).any():
         return None
-    if field.type == "number" and field.decimals:
-        return None
-    counts = {float(number): persons.count(values == number) for number in numbers}
-    kept = [number for number, count in counts.items() if count >= persons.min_cell]
+    kept = numbers[counts >= cell].tolist()
     if len(kept) < 2 or len(kept) < (len(numbers) + 1) // 2:
         return None
-    middle = float(np.median(values[present]))
-    place = {
-        number: min(kept, key=lambda level: (abs(level - number), abs(level - middle))) for number in counts
-    }
+    middle = float(np.median(present))
     positions = np.full(len(values), np.nan)
-    for number, level in place.items():
+    for number in numbers.tolist():
+        nearness = [(abs(one - number), abs(one - middle)) for one in kept]
+        level = kept[nearness.index(min(nearness))]
         positions[values == number] = kept.index(level)
     levels: tuple[Value, ...] = tuple(int(level) for level in kept)
-    return Column(replace(field, levels=levels, ordered=len(levels) > 2), positions, len(kept) < len(counts))
+    return Column(
+        replace(field, levels=levels, ordered=len(levels) > 2),
+        positions,
+        applies,
+        drawn_in=len(kept) < len(numbers),
+    )
 
 
-def describe_numbers(column: Column, rows: Mask, persons: Persons, *, most: int) -> dict[str, Any]:
-    """State mean, sd and quantiles of a number or time over `rows`; empty where there are too few."""
-    field, values = column.field, column.values[rows]
-    present = column.present & rows
-    if persons.count(present) < persons.min_cell:
+def describe_numbers(column: Column, rows: Mask, cell: int, *, most: int) -> dict[str, Any]:
+    """State mean, sd and up to `most` quantiles of a number or time; empty where there are too few rows."""
+    field = column.field
+    inside = column.values[rows & column.present]
+    n = len(inside)
+    if n < cell:
         return {}
-    cell = persons.cell(present)
-    if not rows.all():
-        values = fenced(values, cell)
-    inside = values[~np.isnan(values)]
-    mean, sd = float(inside.mean()), float(inside.std(ddof=1)) if len(inside) > 1 else 0.0
-    found: dict[str, Any] = {"mean": show(field, told(mean, sd)), "sd": told(sd, sd)}
+    mean, sd = float(inside.mean()), float(inside.std(ddof=1)) if n > 1 else 0.0
+    found: dict[str, Any] = {
+        "mean": show(field, stated_figure(mean, sd, n, column.step)),
+        "sd": stated_figure(sd, sd, n, column.step),
+    }
     quantiles = {
-        f"{round(p, 4):.10g}": show(field, _on_grid(field, value, sd))
+        f"{p:g}": show(field, _on_grid(column, value, sd, n))
         for p, value in stated_quantiles(inside, cell, most=most)
     }
-    if quantiles:
-        found["quantiles"] = quantiles
-    return found
+    return found | ({"quantiles": quantiles} if quantiles else {})
 
 
-def _on_grid(field: Field, value: float, sd: float) -> float:
+def _on_grid(column: Column, value: float, sd: float, n: int) -> float:
     """Round a quantile to the field's own steps where these are no finer than what is told anyway."""
-    if field.type in ("integer", "year", "date"):
-        return float(round(value))
-    if field.type in ("datetime", "time"):
-        return value
-    rounded = told(value, sd)
-    places = field.places
-    return rounded if places is None else round(rounded, places)
+    if column.step:
+        value = round(value / column.step) * column.step
+    return stated_figure(value, sd, n) if column.step < sd / 100 else float(f"{value:.12g}")
 
 
-def describe_levels(column: Column, persons: Persons) -> tuple[dict[str, float], int] | None:
-    """State the share of each level; rare ones share theirs evenly. Also how many are rare.
+def describe_levels(column: Column, rows: Mask, cell: int) -> dict[str, float] | None:
+    """State the share of each level in some rows; None where nothing may be said."""
+    hidden = is_hidden(int((rows & column.applies & ~column.present).sum()), cell)
+    shares = stated_shares(column.counts(rows), cell, hidden=hidden)
+    return None if shares is None else keyed(column, shares)
 
-    None where this would say something of fewer than `min_cell` persons.
-    """
-    levels = column.field.levels or ()
-    codes = column.codes
-    counts = {index: persons.count(codes == index) for index in range(len(levels))}
-    pooling = pool_levels(counts, persons.min_cell)
-    absent = [index for index, count in counts.items() if count == 0]
-    rows = np.bincount(codes[codes >= 0], minlength=len(levels)).astype(np.float64)
-    pooled = [*pooling.pooled, *absent] if pooling.pooled else []
-    if pooling.pooled and not pooling.kept:
-        return None
-    if pooled:
-        rows[pooled] = rows[pooled].sum() / len(pooled)
-    shares = rows / rows.sum()
+
+def keyed(column: Column, shares: Any) -> dict[str, float]:
+    """Write shares as `proportions`."""
     return {
-        level_key(level): round(float(share), 4) for level, share in zip(levels, shares, strict=True)
-    }, len(pooling.pooled)
+        level_key(level): float(share) for level, share in zip(column.field.levels or (), shares, strict=True)
+    }
 
 
-def missing_share(column: Column, rows: Mask, persons: Persons) -> float:
-    """State which share of `rows` lacks a value."""
-    total = persons.count(rows)
-    count = persons.count(rows & ~column.present)
-    if persons.codes is not None and count >= persons.min_cell:
-        return round(float((rows & ~column.present).sum() / rows.sum()), _HALF_SHARE_DIGITS)
-    return round(protected_share(min(count, total), total, persons.min_cell), _HALF_SHARE_DIGITS)
+def missing_share(column: Column, cell: int) -> float:
+    """State which share of the rows where the field applies has no value."""
+    absent = int((column.applies & ~column.present).sum())
+    return stated_share(absent, int(column.applies.sum()), cell)
 
 
 def level_key(level: Value) -> str:
@@ -250,4 +242,4 @@ def show(field: Field, value: float) -> Any:
     if field.type == "time":
         seconds = min(max(round(value), 0), 86_399)
         return dt.time(seconds // 3600, seconds // 60 % 60, seconds % 60).isoformat()
-    return int(value) if value == int(value) and abs(value) < 1e15 else value
+    return int(value) if math.isfinite(value) and value == int(value) and abs(value) < 1e15 else value

@@ -1,4 +1,4 @@
-"""What may be said of pairs of columns: signed measures, overall and within strata."""
+"""What may be said of pairs of columns: signed measures, over all rows and within strata."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from app.disclosure import protected_table
-from app.schema.describe_columns import Codes, Column, Floats, Mask, Persons
+from app.disclosure_stated import stated_table
+from app.schema.describe_columns import Codes, Column, Floats, Mask
 
 ENOUGH = 3
-"""A measure of two columns rests on at least so many times `min_cell` persons."""
+"""A measure of two columns rests on at least so many cells of rows."""
 _APART = 0.05  # Pearson's says something that Spearman's does not
 _EXACT_PAIRS = 6000  # ranked anew over the rows where both are present; beyond, ranked once a column
-_LARGEST_ODDS = 500.0
+_LARGEST_TABLE = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,44 +37,29 @@ class Pair:
         return said | ({"given": self.given} if self.given else {})
 
 
-def describe_pairs(
-    columns: Sequence[Column], persons: Persons, rows: Mask, *, given: dict[str, Any] | None = None
-) -> list[Pair]:
+def describe_pairs(columns: Sequence[Column], rows: Mask, cell: int) -> list[Pair]:
     """Measure every pair of columns over `rows`.
 
     Ranked pairs (numbers, times, two-level and ordered fields) by Spearman's correlation, and by Pearson's
-    as well where that differs; pairs of two levels by the odds ratio where every cell is large enough; what
-    has levels without an order by Cramér's V or the correlation ratio.
-
-    Parameters
-    ----------
-    columns : sequence of Column
-    persons : Persons
-    rows : ndarray of bool, shape (n,)
-        The stratum.
-    given : dict, optional
-        How the schema names the stratum; within one, Pearson's is not told beside Spearman's.
+    as well where that differs; pairs of two levels by the odds ratio; what has levels without an order by
+    Cramér's V or the correlation ratio.
     """
-    found = list(_ranked(columns, persons, rows, given))
+    found = list(ranked_pairs(columns, rows, cell))
     for one, other in combinations(columns, 2):
-        if one.field.levels is not None and other.field.levels is not None:
-            found.extend(_of_levels(one, other, persons, rows, given))
-        elif one.ranked and other.ranked:
-            continue
-        else:
-            number, levels = (one, other) if one.field.levels is None else (other, one)
-            eta = _correlation_ratio(number, levels, persons, rows)
+        if one.size and other.size:
+            found.extend(_of_levels(one, other, rows, cell))
+        elif not (one.ranked and other.ranked):
+            number, levels = (one, other) if not one.size else (other, one)
+            eta = _correlation_ratio(number, levels, rows, cell)
             if eta is not None:
-                found.append(Pair((one.name, other.name), "correlation_ratio", round(eta, 4), eta, given))
+                found.append(Pair((one.name, other.name), "correlation_ratio", round(eta, 3), eta))
     return found
 
 
-def _ranked(
-    columns: Sequence[Column], persons: Persons, rows: Mask, given: dict[str, Any] | None
-) -> Iterator[Pair]:
+def ranked_pairs(columns: Sequence[Column], rows: Mask, cell: int) -> Iterator[Pair]:
     """Correlate all pairs with an order, but those of two categories: `_of_levels` guards their cells."""
     chosen = [column for column in columns if column.ranked]
-    if len(chosen) < 2:
+    if len(chosen) < 2 or all(column.size for column in chosen):
         return
     values = np.stack([column.values[rows] for column in chosen], axis=1)
     present = ~np.isnan(values)
@@ -83,53 +68,43 @@ def _ranked(
         ranks[present[:, index], index] = rankdata(values[present[:, index], index])
     spearman, together = _correlations(ranks)
     pearson, _ = _correlations(values)
-    gaps = len(chosen) * (~present).any(axis=0).sum() <= _EXACT_PAIRS
-    whose = None if persons.codes is None else persons.codes[rows]
+    again = len(chosen) * (~present).any(axis=0).sum() <= _EXACT_PAIRS
     for i, j in combinations(range(len(chosen)), 2):
         one, other = chosen[i], chosen[j]
-        if one.field.levels is not None and other.field.levels is not None:
+        if (one.size and other.size) or together[i, j] < ENOUGH * cell:
             continue
         both = present[:, i] & present[:, j]
-        enough = together[i, j] if whose is None else len(np.unique(whose[both]))
-        if enough < ENOUGH * persons.min_cell or not np.isfinite(spearman[i, j]):
-            continue
-        if any(
-            column.field.levels is not None
-            and not _levels_told(column.codes[rows][both], len(column.field.levels), persons, whose, both)
-            for column in (one, other)
-        ):
+        levels = [column.codes[rows][both] for column in (one, other) if column.size]
+        if any(not _levels_told(codes, cell) for codes in levels):
             continue
         rho, r = float(spearman[i, j]), float(pearson[i, j])
-        if gaps and not both.all():
+        if again and not both.all():
             rho = float(np.corrcoef(rankdata(values[both, i]), rankdata(values[both, j]))[0, 1])
         if not math.isfinite(rho):
             continue
         names = (one.name, other.name)
-        yield Pair(names, "spearman", _rounded(rho), abs(rho), given)
-        if given is None and math.isfinite(r) and abs(r - rho) > _APART and r * rho > 0:
-            yield Pair(names, "pearson", _rounded(r), abs(r), given)
+        yield Pair(names, "spearman", _rounded(rho), abs(rho))
+        if math.isfinite(r) and abs(r - rho) > _APART and r * rho > 0 and not levels:
+            yield Pair(names, "pearson", _rounded(r), abs(r))
 
 
-def _levels_told(codes: Codes, levels: int, persons: Persons, whose: Codes | None, both: Mask) -> bool:
-    """Whether the levels that occur are of enough persons, all but one together at the least."""
-    if whose is None:
-        counts = np.bincount(codes, minlength=levels)
-    else:
-        counts = np.bincount(np.unique(np.stack([codes, whose[both]]), axis=1)[0], minlength=levels)
-    largest = int(counts.max())
-    return largest >= persons.min_cell and int(counts.sum()) - largest >= persons.min_cell
+def _levels_told(codes: Codes, cell: int) -> bool:
+    """Whether the most frequent level, and the others together, are of enough rows."""
+    largest = int(np.bincount(codes).max())
+    return largest >= cell and len(codes) - largest >= cell
 
 
 def _rounded(r: float) -> float:
-    return min(max(round(r, 4), -0.9999), 0.9999)
+    return min(max(round(r, 3), -0.999), 0.999)
 
 
 def _correlations(values: Floats) -> tuple[Floats, Floats]:
     """Correlate columns over the rows where both are present; also how many rows these are."""
     present = ~np.isnan(values)
     with np.errstate(all="ignore"):
-        centre = np.nanmean(values, axis=0)
-        spread = np.nanstd(values, axis=0)
+        count = np.maximum(present.sum(axis=0), 1)
+        centre = np.where(present, values, 0.0).sum(axis=0) / count
+        spread = np.sqrt((np.where(present, values - centre, 0.0) ** 2).sum(axis=0) / count)
         z = np.where(present, (values - centre) / np.where(spread > 0, spread, np.nan), 0.0)
         z = np.nan_to_num(z)
         there = present.astype(np.float64)
@@ -142,62 +117,43 @@ def _correlations(values: Floats) -> tuple[Floats, Floats]:
     return np.where(np.isfinite(r), np.clip(r, -1, 1), np.nan), n
 
 
-def _of_levels(
-    one: Column, other: Column, persons: Persons, rows: Mask, given: dict[str, Any] | None
-) -> Iterator[Pair]:
-    shape = (len(one.field.levels or ()), len(other.field.levels or ()))
-    told = guarded_table(one.codes, other.codes, shape, persons, rows)
-    if told is None:
+def _of_levels(one: Column, other: Column, rows: Mask, cell: int) -> Iterator[Pair]:
+    table = pair_table(one, other, rows, cell)
+    if table is None:
         return
-    table, exact = told
     names = (one.name, other.name)
-    if shape == (2, 2) and table.shape == (2, 2):
-        odds = table[1, 1] * table[0, 0] / max(table[0, 1] * table[1, 0], 1e-9)
-        strength = abs(_phi(table))
-        if exact or 1 / _LARGEST_ODDS <= odds <= _LARGEST_ODDS:
-            yield Pair(names, "odds_ratio", float(f"{odds:.4g}"), strength, given)
+    if table.shape == (2, 2):
+        odds = float(table[1, 1] * table[0, 0] / (table[0, 1] * table[1, 0]))
+        yield Pair(names, "odds_ratio", float(f"{odds:.3g}"), abs(_phi(table)))
         return
     v = cramers_v(table)
     rho = _table_spearman(table) if one.ranked and other.ranked else None
     if rho is not None:
-        yield Pair(names, "spearman", _rounded(rho), abs(rho), given)
+        yield Pair(names, "spearman", _rounded(rho), abs(rho))
         if v - abs(rho) <= _APART:
             return
-    yield Pair(names, "cramers_v", round(v, 4), v, given)
+    yield Pair(names, "cramers_v", round(v, 3), v)
 
 
-def guarded_table(
-    one: Codes, other: Codes, shape: tuple[int, int], persons: Persons, rows: Mask
-) -> tuple[Floats, bool] | None:
-    """Count two categories over the rows where both are present, so that it may be published.
+def count_pairs(one: Column, other: Column, rows: Mask) -> Floats:
+    """Count two categories over the rows where both are present."""
+    both = rows & one.present & other.present
+    cells = one.codes[both] * other.size + other.codes[both]
+    counts = np.bincount(cells, minlength=one.size * other.size)
+    return counts.reshape(one.size, other.size).astype(np.float64)
 
-    Returns
-    -------
-    table : ndarray of float64
-        Without levels of fewer than `min_cell` persons here.
-    exact : bool
-        Whether the counts are as they were.
 
-    None where too few persons or levels are left.
-    """
-    both = rows & (one >= 0) & (other >= 0)
-    if both.sum() < persons.min_cell:
+def pair_table(
+    one: Column, other: Column, rows: Mask, cell: int, *, keep_rows: bool = False
+) -> Floats | None:
+    """Count two categories so that it may be published; None where too little is left to tell."""
+    if one.size * other.size > _LARGEST_TABLE or min(one.size, other.size) < 2:
         return None
-    counts = np.bincount(one[both] * shape[1] + other[both], minlength=shape[0] * shape[1])
-    table = counts.reshape(shape).astype(np.float64)
-    people = table if persons.codes is None else persons.table(one, other, shape, both)
-    keep, kept = people.sum(axis=1) >= persons.min_cell, people.sum(axis=0) >= persons.min_cell
-    if keep.sum() < 2 or kept.sum() < 2:
+    counts = count_pairs(one, other, rows)
+    if counts.sum() < ENOUGH * cell:
         return None
-    table, people = table[np.ix_(keep, kept)], people[np.ix_(keep, kept)]
-    if (
-        people.sum() < ENOUGH * persons.min_cell
-        or (table.sum(axis=0) == 0).any()
-        or (table.sum(axis=1) == 0).any()
-    ):
-        return None
-    told = protected_table(table, persons.min_cell, persons=people)
-    return told, bool((told == table).all())
+    table = stated_table(counts, cell, ordered=(one.field.ordered, other.field.ordered), keep_rows=keep_rows)
+    return None if table is None or (table.sum(0) <= 0).any() or (table.sum(1) <= 0).any() else table
 
 
 def cramers_v(table: Floats) -> float:
@@ -225,21 +181,19 @@ def _table_spearman(table: Floats) -> float | None:
     return float((one[:, None] * other[None, :] * table).sum() / scale) if scale > 0 else None
 
 
-def _correlation_ratio(number: Column, levels: Column, persons: Persons, rows: Mask) -> float | None:
-    """Return η of a number given a category; levels of too few persons are one."""
+def _correlation_ratio(number: Column, levels: Column, rows: Mask, cell: int) -> float | None:
+    """Return η of a number given a category; levels of too few rows are one."""
     both = rows & number.present & levels.present
-    if persons.count(both) < ENOUGH * persons.min_cell:
+    if both.sum() < ENOUGH * cell:
         return None
     codes, values = levels.codes[both], number.values[both]
-    people = np.array(
-        [persons.count(both & (levels.codes == index)) for index in range(len(levels.field.levels or ()))]
-    )
-    rare = people < persons.min_cell
-    if (~rare).sum() < 2 or 0 < people[rare].sum() < persons.min_cell:
+    n = np.bincount(codes, minlength=levels.size)
+    rare = n < cell
+    if (~rare).sum() < 2 or 0 < n[rare].sum() < cell:
         return None
-    codes = np.where(rare[codes], len(people), codes)
-    n = np.bincount(codes, minlength=len(people) + 1)
-    means = np.bincount(codes, values, minlength=len(people) + 1) / np.maximum(n, 1)
+    codes = np.where(rare[codes], levels.size, codes)
+    n = np.bincount(codes, minlength=levels.size + 1)
+    means = np.bincount(codes, values, minlength=levels.size + 1) / np.maximum(n, 1)
     total = ((values - values.mean()) ** 2).sum()
     between = (n * (means - values.mean()) ** 2).sum()
     return float(math.sqrt(min(between / total, 1.0))) if total > 0 else None
