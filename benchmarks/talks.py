@@ -2,7 +2,7 @@
 
     python -m benchmarks.talks record cgd blueprint --provider http://127.0.0.1:8099/v1
     python -m benchmarks.talks record cgd rows --provider http://127.0.0.1:8099/v1
-    python -m benchmarks.talks check
+    python -m benchmarks.talks check [--rows 1000000]
 
 `record` starts the whole service, has the generator `llm` ask the provider that is named, and writes what
 was asked (as digests) and answered to `tests/fixtures/talks/`. Then the same job runs against the recording,
@@ -176,21 +176,30 @@ def record(
     return recording
 
 
-def check(paths: Sequence[Path]) -> list[str]:
-    """Run each recording's job again; return a line for each."""
+def check(paths: Sequence[Path], rows: int | None = None) -> list[str]:
+    """Run each recording's job again, with other rows where asked; return a line for each.
+
+    The seconds are those of the whole job, beside a model that answers at once: from being accepted to
+    having its rows stored.
+    """
     told = []
     replay = Replay([])
     with serving(replay) as answering, service({"kept": answering.base_url}) as caller:
         for path in paths:
             recording = recorded_talk.read(path)
+            written = recording.options["strategy"] == "rows"
             replay.recordings, replay.other_preview = [recording], []
             job = caller.run(
-                **request_of(recording.table, recording.options, recording.rows, recording.seed, "kept")
-            )
+                **request_of(
+                    recording.table, recording.options, recording.rows if written else rows or recording.rows,
+                    recording.seed, "kept",
+                )
+            )  # fmt: skip
             other = f", {len(replay.other_preview)} to another preview" if replay.other_preview else ""
+            began, ended = (dt.datetime.fromisoformat(job[name]) for name in ("created_at", "finished_at"))
             told.append(
                 f"{path.stem}: {job['rows_written']} rows from {len(recording.kept)} answers{other}, "
-                f"{recording.tokens:,} tokens as the provider counted"
+                f"{recording.tokens:,} tokens as the provider counted, {(ended - began).total_seconds():.1f} s"
             )
             print(told[-1], flush=True)
     return told
@@ -205,10 +214,11 @@ def main() -> None:
     recording.add_argument("--provider", required=True, help="OpenAI-compatible address, up to and with /v1")
     recording.add_argument("--rows", type=int, default=ROWS)
     recording.add_argument("--out", type=Path, default=None)
-    commands.add_parser("check")
+    checking = commands.add_parser("check")
+    checking.add_argument("--rows", type=int, default=None, help="of `blueprint`; default: as recorded")
     chosen = parser.parse_args()
     if chosen.command == "check":
-        check(sorted(recorded_talk.FOLDER.glob("*.json")))
+        check(sorted(recorded_talk.FOLDER.glob("*.json")), chosen.rows)
         return
     kept = record(chosen.table, chosen.strategy, chosen.provider, rows=chosen.rows, path=chosen.out)
     print(f"{len(kept.kept)} answers kept; {kept.tokens:,} tokens as the provider counted")
