@@ -37,6 +37,9 @@ NEVER = 0.003
 LEAST_SLOPE = 0.1
 """Mean normal score of a range below which a correlation is not what moves the mean within it."""
 
+TURNED_AWAY = 0.005
+"""Share of candidates that rules turn away, from which on every column is held to its distribution."""
+
 LEAST_STEP = 0.25
 """Share of a miss that is made up in one pass, at least."""
 
@@ -141,23 +144,41 @@ class Calibration:
         """Draw more of what rules turn away, so that what they keep is as wanted."""
         parameters, structure = self.parameters, self.parameters.structure
         bent = self._bent()
+        if bent and len(rows) < (1 - TURNED_AWAY) * rows.drawn:
+            bent = set(structure.marginals)  # what goes with those is bent as well
         far = False
-        for name in bent & set(structure.latents):
+        for name in sorted(bent & set(structure.latents)):
             if name in parameters.orders or structure.item(name).levels is not None:
                 continue
             far = self._move_marginal(name, rows) or far
         for block, names in enumerate(structure.blocks):
-            for name in bent & set(names):
-                far = self._move_shares(block, name, rows) or far
-        for statement in structure.statements:
-            if statement.kind == "missing" and not statement.given and statement.fields[0] in bent:
-                found = measure(statement, rows)
-                name, asked = statement.fields[0], statement.asked
-                if math.isnan(found.achieved) or not 0 < asked < 1 or not 0 < found.achieved < 1:
-                    continue
-                far = far or abs(found.gap) > ENOUGH
-                ratio = asked / (1 - asked) / (found.achieved / (1 - found.achieved))
-                odds = parameters.odds.get(name, 1.0) * min(max(ratio, 0.3), 3.0)
+            weights = rows.weights
+            for name in sorted(bent & set(names)):
+                # Each of them sees what the one before has moved: they go together.
+                weights, moved = self._move_shares(block, name, rows, weights)
+                far = moved or far
+        return self._move_gaps(rows, bent) or far
+
+    def _move_gaps(self, rows: Rows, bent: set[str]) -> bool:
+        """Empty more, or less, than is asked for, so that what rules keep has as much missing as is asked."""
+        parameters, far = self.parameters, False
+        stated = [s for s in parameters.structure.statements if s.kind == "missing" and s.fields[0] in bent]
+        by_strata = {s.fields[0] for s in stated if s.given}
+        for statement in stated:
+            name, asked = statement.fields[0], statement.asked
+            if name in by_strata and not statement.given:
+                continue
+            found = measure(statement, rows)
+            if math.isnan(found.achieved) or not 0 < asked < 1 or not 0 < found.achieved < 1:
+                continue
+            far = far or abs(found.gap) > ENOUGH
+            ratio = min(max(asked / (1 - asked) / (found.achieved / (1 - found.achieved)), 0.3), 3.0)
+            if statement.given:
+                before = parameters.emptied.get(statement.pointer, asked)
+                odds = before / (1 - before) * ratio
+                parameters.emptied[statement.pointer] = min(max(odds / (1 + odds), 1e-4), 1 - 1e-4)
+            else:
+                odds = parameters.odds.get(name, 1.0) * ratio
                 parameters.odds[name] = min(max(odds, 0.02), 50.0)
         return far
 
@@ -225,7 +246,8 @@ class Calibration:
             parameters.shifted[name, level] = np.clip(before * factor, 0.01, 100.0)
         return far
 
-    def _move_shares(self, block: int, name: str, rows: Rows) -> bool:
+    def _move_shares(self, block: int, name: str, rows: Rows, weights: Floats) -> tuple[Floats, bool]:
+        """Draw more of the levels that rules turn away; return the rows' weights as they then are."""
         parameters = self.parameters
         cells = parameters.blocks[block]
         codes = cells.codes(name).astype(np.int64)
@@ -233,13 +255,14 @@ class Calibration:
         wanted = self._wanted_shares.setdefault(
             (block, name), np.asarray(np.bincount(codes + 1, cells.weights, size), np.float64)
         )
-        got = np.bincount(rows.codes[name].astype(np.int64) + 1, rows.weights, size)
+        place = rows.codes[name].astype(np.int64) + 1
+        got = np.bincount(place, weights, size) / weights.sum()
         step = np.ones(size)
         seen = (wanted > 0) & (got > 0)
         step[seen] = np.clip(wanted[seen] / got[seen], 0.5, 2.0)
-        weights = cells.weights * step[codes + 1]
-        parameters.blocks[block] = Block(cells.names, cells.states, weights / weights.sum())
-        return bool(np.abs(wanted - got).max() > 0.001)
+        drawn = cells.weights * step[codes + 1]
+        parameters.blocks[block] = Block(cells.names, cells.states, drawn / drawn.sum())
+        return weights * step[place], bool(np.abs(wanted - got).max() > 0.001)
 
     # Effects -------------------------------------------------------------------------------------
 
@@ -600,6 +623,8 @@ class Calibration:
             parameters.orders[name] = self._order(self.ordered[-1], None)
             absorbed = {rule.text for rule in pair.rules}
             parameters.rules = tuple(rule for rule in parameters.rules if rule.text not in absorbed)
+            # What is cut has no key, and so none that keeps its rules.
+            parameters.rules += structure.thresholds.get(name, ())
 
     def _other_ways(self, induced: bool) -> tuple[Way, ...]:
         """Return what else may be tried."""

@@ -84,7 +84,11 @@ def _least_squares(
 
     with np.errstate(all="ignore"):
         found = minimize(
-            objective, first[lower], jac=True, method="L-BFGS-B", options={"maxiter": 400, "maxcor": 20}
+            objective,
+            first[lower],
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 400 if start is None else 60, "maxcor": 20},
         )
     unit = factor(found.x)[0]
     unit = unit * np.where(np.diag(unit) < 0, -1.0, 1.0)[None, :]  # the same products, a positive diagonal

@@ -71,6 +71,7 @@ class Parameters:
     rules: tuple[Expression, ...] = ()
     shifted: dict[tuple[str, int], Floats] = field(default_factory=dict)
     odds: dict[str, float] = field(default_factory=dict)
+    emptied: dict[str, float] = field(default_factory=dict)
 
     def copied(self) -> Parameters:
         """Return parameters that can be moved without moving these."""
@@ -85,6 +86,7 @@ class Parameters:
             orders=dict(self.orders),
             shifted=dict(self.shifted),
             odds=dict(self.odds),
+            emptied=dict(self.emptied),
         )
 
     def combination(self, block: int, fields: tuple[str, ...]) -> NDArray[np.int64]:
@@ -381,7 +383,7 @@ class Parameters:
                 levels = schema[condition.field].levels or ()
                 wanted = [levels.index(value) for value in condition.values or ()]
                 mask &= np.isin(self.blocks[block].codes(condition.field), wanted)
-            found.append((mask, statement.asked))
+            found.append((mask, self.emptied.get(statement.pointer, statement.asked)))
         return found
 
 

@@ -206,22 +206,26 @@ def cut_distribution(wanted: Floats, other: Floats, widths: Ints) -> Floats:
         The distribution function at the edges; as near as possible where the other is too often too small.
     """
     bins = len(other)
-    found = np.ones(bins + 1)
-    under = np.concatenate([[0.0], np.cumsum(other)])
-    # Two distributions of which a few figures are known need not be in order everywhere: there, barely.
-    wanted = np.maximum(wanted, np.minimum(under + LEAST_GAP * under * (1 - under) * 4, 1.0))
-    found[0] = 0.0
     below = np.concatenate([[0.0], np.cumsum(other)])
+    # Two distributions of which a few figures are known need not be in order everywhere: there, barely.
+    wanted = np.maximum(wanted, np.minimum(below + LEAST_GAP * below * (1 - below) * 4, 1.0))
+    # Plain numbers: each bin needs the one above it, and NumPy's scalars cost ten times as much.
+    masses, under, rest = other.tolist(), below.tolist(), (wanted - below).tolist()
+    halves = (0.5 * (1 - 1 / widths)).tolist()
+    found = [1.0] * (bins + 1)
+    found[0] = 0.0
     tail = 0.0
     for j in range(bins - 1, 0, -1):
-        here = max(found[j + 1], TINY)
-        guess = here
-        within = 0.5 * (1 - 1 / float(widths[j]))
+        here = found[j + 1] if found[j + 1] > TINY else TINY
+        guess, mass, within, need = here, masses[j], halves[j], rest[j] if rest[j] > 0 else 0.0
         for _ in range(3):  # the other lies within the bin: cut there on average between its edges
-            reach = max(here - (here - guess) * within, TINY)
-            guess = min(max(wanted[j] - below[j], 0.0) / max(tail + other[j] / reach, TINY), here)
-        if below[j] > 1 - SELDOM:  # the other hardly ever lies this far up, and says nothing of the shape
-            guess = max(guess, here * (1.0 if below[j] > 1 - SELDOM / 100 else 0.7))
+            reach = here - (here - guess) * within
+            total = tail + mass / (reach if reach > TINY else TINY)
+            guess = need / (total if total > TINY else TINY)
+            guess = guess if guess < here else here
+        if under[j] > 1 - SELDOM:  # the other hardly ever lies this far up, and says nothing of the shape
+            guess = max(guess, here * (1.0 if under[j] > 1 - SELDOM / 100 else 0.7))
         found[j] = guess
-        tail += other[j] / max(here - (here - guess) * within, TINY)
-    return found
+        reach = here - (here - guess) * within
+        tail += mass / (reach if reach > TINY else TINY)
+    return np.array(found)

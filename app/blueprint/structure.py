@@ -13,12 +13,15 @@ from app.blueprint.marginal import Marginal, declared_marginal
 from app.blueprint.solving import Solved, solved_inputs
 from app.blueprint.statements import Statement, statements_of
 from app.schema.rules import Expression
-from app.schema.table import Condition, Field, Statistics, TableSchema
+from app.schema.table import Condition, Field, Statistics, TableSchema, Value
 
 MOST_CELLS = 60_000
 """Combinations of levels in one joint table: beyond, some categories get a latent value instead."""
 
 MOST_STRATA = 48
+
+LOW = 0.1
+"""Quantiles up to which tell where a distribution begins."""
 
 LEAST_IMPLIED = 0.3
 """Strength from which on two categories are taken to go together by way of a number."""
@@ -85,7 +88,7 @@ def structure_of(schema: TableSchema, fields: Iterable[Field], warn: Callable[[s
         Those that are neither computed nor made fresh.
     """
     fields = tuple(fields)
-    solved = solved_inputs(schema, fields)
+    solved = tuple(replace(one, item=_with_gaps(schema, one.item)) for one in solved_inputs(schema, fields))
     gone = {item.item.name for item in solved}
     targets = {
         s.target.name: replace(s.target, formula=None, statistics=replace(s.target.statistics, missing=None))
@@ -98,6 +101,7 @@ def structure_of(schema: TableSchema, fields: Iterable[Field], warn: Callable[[s
     marginals: dict[str, Marginal] = {}
     for item in drawn:
         item = _beside_its_partner(schema, _with_hints(schema, _within_orders(schema, item)))
+        item = _with_gaps(schema, item)
         marginal = declared_marginal(schema, item, warn)
         if item.type == "number" and item.levels is None and item.decimals is None:
             # Strata share the whole's ticks, whatever their own sd would say.
@@ -137,7 +141,7 @@ def _within_orders(schema: TableSchema, item: Field) -> Field:
     for rule in schema.rules:
         for lesser, greater in ordered_names(rule.tree):
             if greater == item.name and lesser in schema:
-                bound = schema[lesser].constraints.minimum
+                bound = _lowest(schema[lesser])
                 if bound is not None and (low is None or item.to_number(bound) > item.to_number(low)):
                     low = bound
             if lesser == item.name and greater in schema:
@@ -147,6 +151,13 @@ def _within_orders(schema: TableSchema, item: Field) -> Field:
     if (low, high) == (item.constraints.minimum, item.constraints.maximum):
         return item
     return replace(item, constraints=replace(item.constraints, minimum=low, maximum=high))
+
+
+def _lowest(item: Field) -> Value | None:
+    """Return a number's lower bound; 0 for one of which a low quantile is stated, and is positive."""
+    if item.constraints.minimum is not None or item.type not in ("integer", "number"):
+        return item.constraints.minimum
+    return 0 if any(p <= LOW and value >= 0 for p, value in item.statistics.quantiles) else None
 
 
 def _beside_its_partner(schema: TableSchema, item: Field) -> Field:
@@ -253,6 +264,20 @@ def _with_hints(schema: TableSchema, item: Field) -> Field:
     within = sum(sd**2 for sd in spreads) / len(spreads) if spreads else None
     sd = math.sqrt(within + between) if within is not None else None
     return replace(item, statistics=replace(item.statistics, mean=mean, sd=sd))
+
+
+def _with_gaps(schema: TableSchema, item: Field) -> Field:
+    """Give a field whose missing share is stated in some rows alone the mean of these."""
+    if item.statistics.missing is not None or item.constraints.required:
+        return item
+    stated = [
+        c.statistics.missing
+        for c in schema.conditionals
+        if c.field == item.name and c.statistics.missing is not None
+    ]
+    if not stated or schema[item.name].statistics.missing is not None:
+        return item
+    return replace(item, statistics=replace(item.statistics, missing=sum(stated) / len(stated)))
 
 
 def _divided_by_strata(schema: TableSchema, item: Field) -> Field:
@@ -437,11 +462,10 @@ def _thresholds(
 ) -> dict[str, tuple[Expression, ...]]:
     """Find rules about one number and some fields of one block; make these its key where there is room."""
     found: dict[str, tuple[Expression, ...]] = {}
-    tied = {n for rule in schema.rules for pair in ordered_names(rule.tree) for n in pair}
     for rule in schema.rules:
         numbers = [name for name in rule.fields if name not in home]
         rest = [name for name in rule.fields if name in home]
-        if len(numbers) != 1 or numbers[0] not in latents or numbers[0] in tied or "isnull" in rule.text:
+        if len(numbers) != 1 or numbers[0] not in latents or "isnull" in rule.text:
             continue
         name = numbers[0]
         if schema[name].levels is not None or not rest:

@@ -8,7 +8,7 @@ classes of the columns that it reads: what the sampler can look up.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +34,13 @@ HOPELESS = (60.0, 12.0, 4.0)
 GOOD = 3.0
 """Sum of gaps at which nothing more is tried."""
 
-PASSES = 16
+FURTHEST = 2.0
+"""Change of the log-weights of nearly all rows in one step, at most: a heavy tail goes further by itself."""
 
+PASSES = 20
+REFINING = 5
+
+LENGTHS = (1.0, 0.5, 0.25)
 LEAST_KEPT = 0.03
 """Share of candidates that the tilt keeps at least: it is for corrections, not for everything."""
 
@@ -56,7 +61,7 @@ def find_tilt(rows: Rows, statements: Sequence[Statement]) -> tuple[Tilt | None,
     Rows
         The rows as the tilt weighs them.
     """
-    classes = _Classes(rows, cuts_of(rows.schema, statements))
+    classes = _Classes(rows, statements)
     first = [measure(statement, rows) for statement in statements]
     if max((abs(item.gap) for item in first), default=0.0) <= ACTIVE:
         return None, rows
@@ -66,20 +71,36 @@ def find_tilt(rows: Rows, statements: Sequence[Statement]) -> tuple[Tilt | None,
         reachable = [
             not math.isnan(item.achieved) and abs(item.gap) < hopeless and item.shift != 0 for item in first
         ]
-        found = _tilted(rows, statements, reachable, classes)
+        found = _tilted(rows, statements, reachable, classes, {}, PASSES)
         if found.loss < best.loss:
             best = found
         if best.loss < GOOD:
             break
         if not any(hopeless <= abs(item.gap) or abs(item.gap) > HOPELESS[-1] for item in first):
             break
-    if not best.tables:
-        return None, rows
-    sizes = {name: classes.size(name) for names in best.tables for name in names}
-    edges = {name: classes.edges[name] for name in sizes if name in classes.edges}
-    packed = tuple((names, table.astype(np.float32)) for names, table in best.tables.items())
+    return (_packed(best, classes), best.rows) if best.tables else (None, rows)
+
+
+def refined(rows: Rows, statements: Sequence[Statement], tilt: Tilt) -> Tilt:
+    """Move a tilt on other, more rows than it was found on: what was chance in those is put right.
+
+    Parameters
+    ----------
+    rows : Rows
+        Candidates that keep every rule, equally weighted.
+    """
+    classes = _Classes(rows, statements, tilt.edges)
+    start = {axes: table.astype(np.float64) for axes, table in tilt.tables}
+    found = _tilted(rows, statements, [True] * len(statements), classes, start, REFINING, tilt.top)
+    return _packed(found, classes)
+
+
+def _packed(found: _Found, classes: _Classes) -> Tilt:
+    sizes = {axis: classes.size(axis) for axes in found.tables for axis in axes}
+    edges = {axis: classes.edges[axis] for axis in sizes if axis in classes.edges}
+    packed = tuple((axes, table.astype(np.float32)) for axes, table in found.tables.items())
     sources = {axis: classes.sources[axis] for axis in sizes if axis in classes.sources}
-    return Tilt(edges, sizes, packed, best.top, sources), best.rows
+    return Tilt(edges, sizes, packed, found.top, sources)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +112,29 @@ class _Found:
 
 
 def _tilted(
-    rows: Rows, statements: Sequence[Statement], reachable: Sequence[bool], classes: _Classes
+    rows: Rows,
+    statements: Sequence[Statement],
+    reachable: Sequence[bool],
+    classes: _Classes,
+    start: Mapping[tuple[str, ...], Floats],
+    passes: int,
+    top: float = 0.0,
 ) -> _Found:
     exponent = np.zeros(len(rows))
-    tables: dict[tuple[str, ...], Floats] = {}
+    tables = dict(start)
+    for axes, table in tables.items():
+        exponent += table[classes.of(axes)]
+    current = rows
+    if tables:
+        weights = np.exp(np.minimum(exponent - top, 0.0))
+        current = rows.reweighted(weights / weights.sum())
     best = _Found(np.inf, {}, 0.0, rows)
-    current, top = rows, 0.0
     moved: set[str] = set()
-    for _ in range(PASSES):
+    for _ in range(passes):
         measured = [measure(statement, current) for statement in statements]
         excess = loss(measured)
         if excess < best.loss:
-            best = _Found(excess, {names: table.copy() for names, table in tables.items()}, top, current)
+            best = _Found(excess, {axes: table.copy() for axes, table in tables.items()}, top, current)
         off = [
             statement
             for statement, item, can in zip(statements, measured, reachable, strict=True)
@@ -117,20 +149,27 @@ def _tilted(
             for statement, item, can in zip(statements, measured, reachable, strict=True)
             if can and len(moved.intersection(statement.reads)) >= min(2, len(statement.reads))
         ]
-        averaged = [classes.averages(names, item, current.weights) for names, item in chosen]
+        averaged = [classes.averages(axes, item, current.weights) for axes, item in chosen]
         features = np.empty((len(rows), len(chosen)), np.float32)
         influences = np.empty_like(features)
-        for place, ((names, item), table) in enumerate(zip(chosen, averaged, strict=True)):
-            features[:, place] = table[classes.of(names)]
+        for place, ((axes, item), table) in enumerate(zip(chosen, averaged, strict=True)):
+            features[:, place] = table[classes.of(axes)]
             influences[:, place] = item.influence
         step = newton_step([item for _, item in chosen], influences, features, current.weights)
-        for (names, _), table, size in zip(chosen, averaged, step, strict=True):
-            tables[names] = tables.get(names, np.zeros(len(table))) + size * table
-        exponent = exponent + features @ step
-        top = float(np.quantile(exponent, 1 - TOP_SHARE))
-        weights = np.exp(np.minimum(exponent - top, 0.0))
-        if weights.mean() < LEAST_KEPT:
+        change = features @ step
+        reach = float(np.quantile(np.abs(change), 1 - TOP_SHARE))
+        step, change = (part * min(1.0, FURTHEST / max(reach, 1e-12)) for part in (step, change))
+        for length in LENGTHS:  # a step that leaves next to nothing goes less far
+            moved_to = exponent + length * change
+            top = float(np.quantile(moved_to, 1 - TOP_SHARE))
+            weights = np.exp(np.minimum(moved_to - top, 0.0))
+            if weights.mean() >= LEAST_KEPT:
+                break
+        else:
             break
+        exponent = moved_to
+        for (axes, _), table, size in zip(chosen, averaged, length * step, strict=True):
+            tables[axes] = tables.get(axes, np.zeros(len(table))) + size * table
         current = rows.reweighted(weights / weights.sum())
     return best
 
@@ -141,14 +180,19 @@ class _Classes:
     An axis is a column in fine classes, or one range of it: inside and outside are all that a stratum asks.
     """
 
-    def __init__(self, rows: Rows, cuts: dict[str, list[float]]) -> None:
+    def __init__(
+        self, rows: Rows, statements: Sequence[Statement], edges: Mapping[str, Floats] | None = None
+    ) -> None:
         self._rows = rows
-        self._cuts = cuts
+        self._cuts = cuts_of(rows.schema, statements)
+        self._known = edges or {}
         self.edges: dict[str, Floats] = {}
         self.sources: dict[str, str] = {}
         self._ranges: dict[Condition, str] = {}
         self._columns: dict[str, NDArray[np.int32]] = {}
         self._joint: dict[tuple[str, ...], NDArray[np.int64]] = {}
+        for statement in statements:
+            self.axes_of(statement)  # axes are named in the order of the statements
 
     def size(self, axis: str) -> int:
         """Return the number of classes, the first for what is missing."""
@@ -219,7 +263,9 @@ class _Classes:
             if axis == name:
                 shares = np.concatenate([[0.003, 0.015], np.arange(1, CLASSES) / CLASSES, [0.985, 0.997]])
                 edges = np.quantile(values[here], shares) if here.any() else np.zeros(0)
-                self.edges[name] = np.unique(np.append(edges, self._cuts.get(name, [])))
+                known = self._known.get(name)
+                cuts = self._cuts.get(name, [])
+                self.edges[name] = np.unique(np.append(edges, cuts)) if known is None else known
             with np.errstate(invalid="ignore"):
                 found = (np.searchsorted(self.edges[axis], values, side="left") + 1).astype(np.int32)
             found[~here] = 0
