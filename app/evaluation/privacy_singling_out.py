@@ -13,18 +13,18 @@ from app.evaluation.base import Score, Tables
 from app.evaluation.columns import Codes, Floats
 from app.evaluation.intervals import never_below_zero
 from app.evaluation.privacy_attacks import intervals_picture
-from app.evaluation.privacy_distance import MOST_ROWS, Space, sampled
+from app.evaluation.privacy_distance import MOST_ROWS, Space, content_order, sampled
 from app.evaluation.privacy_persons import OnPersons
 from app.evaluation.privacy_rates import Rate, Z, one_in, rate
 from app.rows_needed import MOST_ATTACKS
 
 _FEWEST_ATTACKS = 2_000
-_TRIES = 20
+_TRIES = 60
 _COLUMNS = 3
 _CROWD = 20
 _SPLITS, _SPLITS_AT_ONCE = 400, 50
 _BLOCK_ENTRIES = 500_000
-_FIRST_ROWS = 500
+_FIRST_ROWS = 300
 
 
 class SinglingOut(OnPersons):
@@ -41,7 +41,7 @@ class SinglingOut(OnPersons):
         made = sampled(space.synthetic, min(len(space.train), MOST_ROWS), rng)
         attacks = min(max(_FEWEST_ATTACKS, len(space.train), len(space.holdout)), MOST_ATTACKS)
         edges = _edges(space, made)
-        one_column = edges.isolating(made).some(slice(attacks // 4))
+        one_column = edges.some(np.flatnonzero(edges.counts(made) == 1)[: attacks // 4])
         several = _combinations(space, made, attacks - len(one_column), rng)
         predicates = one_column.followed_by(several)
         kinds = {
@@ -113,7 +113,7 @@ class _Predicates:
     def __len__(self) -> int:
         return len(self.places)
 
-    def some(self, chosen: Codes | NDArray[np.bool_] | slice) -> _Predicates:
+    def some(self, chosen: Codes | slice) -> _Predicates:
         return _Predicates(self.places[chosen], self.kinds[chosen], self.values[chosen])
 
     def followed_by(self, others: _Predicates) -> _Predicates:
@@ -122,11 +122,6 @@ class _Predicates:
             np.concatenate([self.kinds, others.kinds]),
             np.concatenate([self.values, others.values]),
         )
-
-    def distinct(self) -> _Predicates:
-        """Return each predicate once, in the order of first appearance."""
-        rows = np.column_stack([self.places, self.kinds, self.values])
-        return self.some(np.sort(np.unique(rows, axis=0, return_index=True)[1])) if len(rows) else self
 
     def selected(self, raw: Floats) -> Iterator[NDArray[np.bool_]]:
         """Yield which rows each predicate holds for, in blocks of shape (some predicates, n)."""
@@ -169,12 +164,6 @@ class _Predicates:
         blocks = [np.count_nonzero(rows, axis=1) for rows in self.selected(raw)]
         return np.concatenate([np.empty(0, dtype=np.int64), *blocks]).astype(np.int64)
 
-    def isolating(self, raw: Floats) -> _Predicates:
-        """Return those that hold for exactly one row."""
-        # What holds for several of some rows need not be tried on all.
-        kept = self.some(self.counts(raw[:_FIRST_ROWS]) <= 1)
-        return kept.some(kept.counts(raw) == 1)
-
 
 def _edges(space: Space, made: Floats) -> _Predicates:
     """Return predicates on one column: its missing value, its extremes, its levels."""
@@ -194,30 +183,95 @@ def _edges(space: Space, made: Floats) -> _Predicates:
     return _Predicates(conditions[:, 0].astype(np.int64), conditions[:, 1].astype(np.int64), conditions[:, 2])
 
 
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """A table as the ranks of its values within their columns: all that isolating a row takes.
+
+    Parameters
+    ----------
+    ranks : ndarray of uint16, shape (p, n)
+        Columns in rows; a missing value ranks beyond all.
+    tops : ndarray of int64, shape (p,)
+        Distinct values of each column.
+    """
+
+    ranks: NDArray[np.uint16]
+    tops: Codes
+
+    @classmethod
+    def of(cls, raw: Floats) -> _Ranked:
+        """Rank at most 65,000 rows."""
+        ranks, tops = np.empty(raw.T.shape, dtype=np.uint16), []
+        for place, column in enumerate(raw.T):
+            values = np.unique(column[~np.isnan(column)])
+            ranks[place] = np.where(np.isnan(column), len(values), np.searchsorted(values, column))
+            tops.append(len(values))
+        return cls(ranks, np.array(tops, dtype=np.int64))
+
+    def isolated(self, places: Codes, kinds: Codes, rows: Codes) -> Codes:
+        """Return which predicates, on these columns of these rows, hold for their own row alone."""
+        at = self.ranks[places, rows].astype(np.int64)
+        low = np.where(kinds == _AT_MOST, 0, at)
+        span = np.where(kinds == _AT_LEAST, self.tops[places] - 1, at) - low
+        lows, spans = low.astype(np.uint16), span.astype(np.uint16)
+        kept = np.arange(len(places))
+        # What holds for several of some rows need not be tried on all.
+        for some in (_FIRST_ROWS, self.ranks.shape[1]):
+            ranks = np.ascontiguousarray(self.ranks[:, :some])
+            held = [
+                self._held(ranks, places[block], lows[block], spans[block])
+                for block in np.array_split(kept, len(kept) * ranks.shape[1] // _BLOCK_ENTRIES + 1)
+            ]
+            kept = kept[np.concatenate(held) <= 1]
+        result: Codes = kept
+        return result
+
+    @staticmethod
+    def _held(
+        ranks: NDArray[np.uint16], places: Codes, lows: NDArray[np.uint16], spans: NDArray[np.uint16]
+    ) -> Codes:
+        """Count the rows that each predicate holds for."""
+        rows = np.ones((len(places), ranks.shape[1]), dtype=np.bool_)
+        for column, low, span in zip(places.T, lows.T, spans.T, strict=True):
+            # A rank below `low` wraps round to a large one: one comparison for both ends.
+            above = ranks[column]
+            above -= low[:, None]
+            rows &= above <= span[:, None]
+        held: Codes = np.count_nonzero(rows, axis=1)
+        return held
+
+
 def _combinations(space: Space, made: Floats, wanted: int, rng: np.random.Generator) -> _Predicates:
     """Return distinct predicates on some columns of a drawn synthetic row, each isolating that row."""
     width = len(space.fields)
-    found = _edges(space, made[:0])
     if width < 2:
-        return found
+        return _edges(space, made[:0])
     middles = np.array(
         [np.median(present) if len(present := column[~np.isnan(column)]) else 0.0 for column in made.T]
     )
     levels = space.scales == 0
+    ranked, drawn = _Ranked.of(made), min(_COLUMNS, width)
+    found: list[NDArray[Any]] = []
+    known = np.empty(0, dtype=np.uint64)
     for _ in range(_TRIES):
         rows = rng.integers(0, len(made), wanted)[:, None]
-        places = np.sort(
-            rng.random((wanted, width)).argsort(axis=1)[:, np.arange(_COLUMNS) % min(_COLUMNS, width)], axis=1
-        )
+        columns = np.sort(rng.random((wanted, width)).argpartition(drawn - 1, axis=1)[:, :drawn], axis=1)
+        places = np.sort(columns[:, np.arange(_COLUMNS) % drawn], axis=1)
         values = made[rows, places]
         kinds = np.where(values > middles[places], _AT_LEAST, _AT_MOST)
         kinds = np.where(levels[places], _IS, kinds)
         kinds = np.where(np.isnan(values), _MISSING, kinds)
-        tried = _Predicates(places, kinds, np.nan_to_num(values))
-        found = found.followed_by(tried.isolating(made)).distinct().some(slice(wanted))
-        if len(found) == wanted:
+        alone = ranked.isolated(places, kinds, rows)
+        tried = np.stack([places, kinds, np.nan_to_num(values)])[:, alone]
+        keys = content_order(np.hstack(list(tried)))
+        new = np.sort(np.unique(keys, return_index=True)[1])
+        new = new[~np.isin(keys[new], known)]
+        known = np.concatenate([known, keys[new]])
+        found.append(tried[:, new])
+        if len(known) >= wanted:
             break
-    return found
+    places, kinds, values = np.concatenate(found, axis=1)[:, :wanted]
+    return _Predicates(places.astype(np.int64), kinds.astype(np.int64), values)
 
 
 def _tried(space: Space, predicates: _Predicates, kinds: Mapping[str, slice], seed: int) -> dict[str, _Tried]:
