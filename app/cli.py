@@ -1,4 +1,4 @@
-"""The command line: `synthward serve | api | worker | migrate | evaluate | keys | config`."""
+"""The command line: `synthward serve | api | worker | migrate | evaluate | describe | keys | config`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.umask(0o077)  # database, real tables and artifacts are the service's own, whoever else has an account
     if given[:1] == ["evaluate"]:
         _become(["workers.evaluate_files", *given[1:]])  # reads its own arguments
+    if given[:1] == ["describe"]:
+        _become(["app.datasets.describe_files", *given[1:]])
     parsed = _parser().parse_args(given)
     status: int = parsed.run(parsed)
     return status
@@ -76,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     migrate.set_defaults(run=_migrate)
 
     commands.add_parser("evaluate", help="judge a synthetic table beside a real one, without a service")
+
+    commands.add_parser("describe", help="say what of a real table may be published, as a schema to post")
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(required=True, metavar="what")
     place = argparse.ArgumentParser(add_help=False)

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from app.datasets.describing import DescribeRequest
 from app.jobs.schemas import DryRun, EvaluationJobRequest, Job, JobRequest, Problem
 
 DESCRIPTION = """Makes synthetic clinical tables: post a schema, a generator choice and a row count; download
@@ -77,6 +78,7 @@ def _complete(document: dict[str, Any], security: list[dict[str, list[str]]]) ->
         [
             (JobRequest, "validation"),
             (EvaluationJobRequest, "validation"),
+            (DescribeRequest, "validation"),
             (DryRun, "serialization"),
             (Job, "serialization"),
             (Problem, "serialization"),

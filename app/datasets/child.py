@@ -97,14 +97,30 @@ async def read_in_child(
         nice=settings.nice,
         schema=schema,
     )
+    answer = await ask_child("app.datasets.reader", dataclasses.asdict(asked), seconds=seconds)
+    return _read_of(answer, parquet)
+
+
+async def ask_child(module: str, asked: dict[str, Any], *, seconds: float = READ_SECONDS) -> dict[str, Any]:
+    """Ask a child one thing, JSON in and out, and return its answer.
+
+    Raises
+    ------
+    UploadTooLarge
+        Where it takes longer than `seconds`, or is ended for want of memory.
+    SynthwardError
+        As the child says.
+    RuntimeError
+        Where the child has a bug; type and place are logged, and no cell.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.datasets.reader",
+        sys.executable, "-m", module,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         env=without_secrets(), start_new_session=True,
     )  # fmt: skip
     try:
         async with asyncio.timeout(seconds):
-            output, _ = await process.communicate(json.dumps(dataclasses.asdict(asked)).encode())
+            output, _ = await process.communicate(json.dumps(asked).encode())
     except TimeoutError:
         raise UploadTooLarge(
             f"Reading the table took more than {seconds:.0f} s; send fewer rows or columns, or send Parquet."
@@ -119,18 +135,23 @@ async def read_in_child(
             "The process that read the table was ended, most likely for want of memory; send fewer "
             "rows or columns."
         )
-    return _read_of(json.loads(output), parquet)
+    answer: dict[str, Any] = json.loads(output)
+    if "error" in answer:
+        raise _error_of(answer)
+    return answer
 
 
 def _read_of(answer: dict[str, Any], parquet: Path) -> Read:
-    if "error" not in answer:
-        warnings = tuple(Fault(item["pointer"], item["message"]) for item in answer["warnings"])
-        return Read(parquet, answer["rows"], answer["columns"], answer["schema"], warnings)
+    warnings = tuple(Fault(item["pointer"], item["message"]) for item in answer["warnings"])
+    return Read(parquet, answer["rows"], answer["columns"], answer["schema"], warnings)
+
+
+def _error_of(answer: dict[str, Any]) -> Exception:
     kind = getattr(errors, answer["error"], None)
     if not (isinstance(kind, type) and issubclass(kind, SynthwardError)):
         _log.error("the reading child failed: %s", answer["detail"])
-        raise RuntimeError("the reading child failed")
+        return RuntimeError("the reading child failed")
     if issubclass(kind, InvalidInput):
         faults = [Fault(item["pointer"], item["message"]) for item in answer["faults"]]
-        raise kind(faults, answer["detail"])
-    raise kind(answer["detail"])
+        return kind(faults, answer["detail"])
+    return kind(answer["detail"])

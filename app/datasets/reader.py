@@ -12,7 +12,7 @@ import os
 import resource
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -320,13 +320,26 @@ def _with_ids_as_text(table: pa.Table, document: Mapping[str, Any]) -> pa.Table:
 
 def answer(text: str) -> dict[str, Any]:
     """Answer one request; what goes wrong is part of the answer, without any cell in it."""
+    return guarded(lambda: _read_within_limits(Request(**json.loads(text))))
+
+
+def _read_within_limits(request: Request) -> dict[str, Any]:
+    limit_process(request.nice, request.max_memory)
+    return read(request)
+
+
+def limit_process(nice: int, max_memory: int) -> None:
+    """Let the process step back, and hold it to so many bytes of address space (0: no limit)."""
+    os.nice(nice)
+    pa.set_cpu_count(1)
+    if max_memory:
+        resource.setrlimit(resource.RLIMIT_AS, (max_memory, max_memory))
+
+
+def guarded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what a child's work came to; of what goes wrong its kind and its place, and no cell."""
     try:
-        request = Request(**json.loads(text))
-        os.nice(request.nice)
-        pa.set_cpu_count(1)
-        if request.max_memory:
-            resource.setrlimit(resource.RLIMIT_AS, (request.max_memory, request.max_memory))
-        return read(request)
+        return work()
     except InvalidInput as error:
         faults = [{"pointer": fault.pointer, "message": fault.message} for fault in error.faults]
         return {"error": type(error).__name__, "detail": error.detail, "faults": faults}

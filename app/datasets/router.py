@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from app.config import Settings
 from app.datasets import service
-from app.datasets.child import Read, read_in_child
-from app.datasets.receive import Received, receive
+from app.datasets.child import read_in_child
+from app.datasets.describing import describe_in_child, read_request
+from app.datasets.receive import receive
 from app.datasets.repository import DatasetRecord
 from app.datasets.schemas import Dataset, DatasetCreated, DatasetPage, DatasetWarning
-from app.json_body import parse_json
+from app.json_body import parse_json, read_body
 from app.keys.access import CurrentPrincipal, CurrentServices
 from app.keys.service import Principal
 from app.openapi import problems
@@ -29,6 +30,8 @@ from app.scratch import Scratch, remove_leftovers
 from app.services import Services
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(known_query)])
+
+Answer = TypeVar("Answer")
 
 READERS = 2
 """Uploads that are read at once; others wait on disk."""
@@ -146,7 +149,8 @@ async def _upload(
             max_fields=settings.max_fields,
         )
         async with turns:
-            read = await _while_connected(request, received, wish, settings)
+            reading = read_in_child(received.path, wish.schema, settings)
+            read = await _while_connected(request, reading)
         record = await run_in_threadpool(
             service.add,
             services.engine,
@@ -177,11 +181,9 @@ async def _scratch_folder(settings: Settings) -> AsyncIterator[Path]:
         scratch.remove()  # a handful of files: quicker than a hop to a thread, and not to be cancelled
 
 
-async def _while_connected(
-    request: Request, received: Received, wish: service.Wish, settings: Settings
-) -> Read:
-    """Read in the child; end it where the client goes away."""
-    reading = asyncio.ensure_future(read_in_child(received.path, wish.schema, settings))
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Wait for a child's answer; end it where the client goes away."""
+    reading = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -221,6 +223,82 @@ def page(
 def get(dataset_id: str, principal: CurrentPrincipal, services: CurrentServices) -> Response:
     """Return what may be said of a dataset; `attempts` counts the jobs that used it."""
     return _json(Dataset(**_properties(service.get(services.engine, principal.owner, dataset_id))))
+
+
+_DESCRIBED: dict[str, Any] = {
+    "fields": [
+        {
+            "name": "status",
+            "type": "integer",
+            "categories": [0, 1],
+            "statistics": {"proportions": {"0": 0.602, "1": 0.398}},
+        },
+        {
+            "name": "gtv",
+            "type": "number",
+            "decimals": 2,
+            "constraints": {"minimum": 0, "maximum": 40},
+            "statistics": {"mean": 8.66, "sd": 8.66, "quantiles": {"0.25": 2.5, "0.5": 6.6, "0.75": 12}},
+        },
+    ],
+    "associations": [{"fields": ["status", "gtv"], "measure": "spearman", "value": 0.15}],
+    "conditionals": [
+        {"field": "gtv", "given": {"status": 1}, "statistics": {"mean": 10.4, "sd": 9.6}},
+    ],
+    "described": {"min_cell": 10, "target": "status", "notes": []},
+}
+
+
+@router.post(
+    "/{dataset_id}/describe",
+    summary="Say what may be published of a dataset",
+    response_class=Response,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/DescribeRequest"},
+                    "examples": {
+                        "with an outcome": {"value": {"target": "status", "holdout": 0.3}},
+                        "as it is": {"value": {}},
+                    },
+                }
+            },
+        }
+    },
+    responses={
+        200: {
+            "description": "A schema with statistics, associations, conditionals and rules: ready to be "
+            "posted as a job's `schema`. `described` says what was withheld.",
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object", "required": ["fields"]},
+                    "examples": {"in part": {"value": _DESCRIBED}},
+                }
+            },
+        },
+        **problems(400, 404, 413, 415, 422),
+    },
+)
+async def describe(
+    request: Request,
+    dataset_id: str,
+    principal: CurrentPrincipal,
+    services: CurrentServices,
+    turns: Annotated[asyncio.Semaphore, Depends(_reading_turns)],
+) -> Response:
+    """Describe a dataset within the disclosure rules: its statistics may leave, its rows do not."""
+    try:
+        raw = await read_body(request, services.settings.max_request_bytes)
+        asked = read_request(parse_json(raw), services.settings)
+        record = await run_in_threadpool(service.get, services.engine, principal.owner, dataset_id)
+        async with turns:
+            work = describe_in_child(record, asked, services.store, services.settings)
+            schema = await _while_connected(request, work)
+        return JSONResponse(schema)
+    except ClientDisconnect:
+        return Response(status_code=400)
 
 
 @router.delete(

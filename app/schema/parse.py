@@ -102,6 +102,7 @@ _SCHEMA_KEYS = frozenset(
         "$schema",
         "profile",
         "fieldsMatch",
+        "described",  # what a description says of itself; nothing is read from it
     ]
 )
 _FIELD_KEYS = frozenset(

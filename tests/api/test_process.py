@@ -24,6 +24,8 @@ def test_after_all_requests_the_process_is_small_and_has_no_numerics(tmp_path: P
             for body in (BODY, {**BODY, "schema": FLAGSHIP}, reference)
         ]
         http.post("/v1/jobs?dry_run=true", json=BODY)
+        described = http.post(f"/v1/datasets/{upload.json()['id']}/describe", json={"target": "status"})
+        assert described.status_code == 200, described.text
         http.post("/v1/jobs", json={**BODY, "rows": 0})
         for job in jobs:
             for path in filter(None, job["links"].values()):
