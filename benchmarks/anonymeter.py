@@ -1,6 +1,6 @@
 """Anonymeter beside the attacks here: the same figures, what they cost, and how far chance moves them.
 
-    python -m benchmarks.anonymeter [--python .venv-anonymeter/bin/python] [--record] [--repeats 12] [--holdout 5000]
+    python -m benchmarks.anonymeter [--python path] [--record] [--repeats 12] [--holdout 5000]
 
 Anonymeter runs in an environment of its own, which `make bench` makes. Three parts: (1) its attacks and ours
 on small tables of which a known share is copied, held against each other within its stated sampling error;
