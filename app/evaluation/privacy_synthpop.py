@@ -17,7 +17,7 @@ from app.evaluation.base import NotMeasured, Score, Tables
 from app.evaluation.columns import Codes, Floats
 from app.evaluation.privacy_distance import Space, sampled
 from app.evaluation.privacy_persons import NO_KEYS, NO_SENSITIVE, OnPersons
-from app.evaluation.privacy_rates import gained, one_in, rate, rate_with
+from app.evaluation.privacy_rates import Rate, gained, one_in, rate, rate_with
 
 _GROUPS = 20
 
@@ -132,7 +132,9 @@ class Disco(OnPersons):
                 "column": space.fields[place].name, "train_rate": on_train.value,
                 "holdout_rate": on_holdout.value, "advantage": gain.value, "low": gain.low, "high": gain.high,
             })  # fmt: skip
-        value, baseline = (rate(np.mean([pair[side] for pair in told], axis=0)) for side in (0, 1))
+        value, baseline = (
+            _by_cells(np.mean([pair[side] for pair in told], axis=0), cells[side + 1]) for side in (0, 1)
+        )
         return Score(
             value=value.value,
             interval=(value.low, value.high),
@@ -148,9 +150,17 @@ class Disco(OnPersons):
                 "quasi_identifiers": [space.fields[place].name for place in keys],
                 "synthetic_rows": len(made),
                 "holdout_interval": [baseline.low, baseline.high],
-                "interval": "Wilson, 95 %; rates are of persons",
+                "interval": "Wilson, 95 %, at the number of independent persons that their common "
+                "combinations of quasi-identifiers leave (clustered variance)",
             },
         )
+
+
+def _by_cells(told: Floats, cells: Codes) -> Rate:
+    """Return the share of persons with its interval; whom the same synthetic rows tell of go together."""
+    n = len(told)
+    off = np.bincount(cells, told - told.mean())
+    return rate_with(float(told.mean()), max(float((off**2).sum()), float(n * told.var())) / n**2, n, n)
 
 
 def _places(space: Space, names: Sequence[str]) -> list[int]:
