@@ -28,6 +28,7 @@ from app.evaluation.document import (
 )
 from app.evaluation.overview import summarise
 from app.evaluation.population import population_facts
+from app.evaluation.readable import readable, told_of
 from app.evaluation.registry import ABSENT, METRICS
 from app.evaluation.study import Study
 from app.evaluation.table_one import table_one
@@ -97,6 +98,7 @@ def evaluate(
     ReportDocument
         A metric that raises is recorded as failed, with the kind of error alone, and the rest goes on.
     """
+    tables, broken = readable(tables)
     measured = []
     for number, metric in enumerate(metrics):
         progress(number / len(metrics), metric.title)
@@ -138,7 +140,10 @@ def evaluate(
         independent=tables.independent,
         table_one=table_one(tables) if evaluated else (),
         study=study,
-        warnings=tuple(Warned(pointer=item["pointer"], message=item["message"]) for item in warnings),
+        warnings=tuple(
+            Warned(pointer=item["pointer"], message=item["message"])
+            for item in (*warnings, *told_of(tables.schema, broken))
+        ),
         disclosure=Disclosure(min_cell=tables.min_cell, statement=_disclosure_statement(tables)),
     )
     return report.model_copy(update={"checklist": four_checks(report)})

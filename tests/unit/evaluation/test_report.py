@@ -344,3 +344,19 @@ def test_the_studys_protocol_is_a_section_of_its_own_with_replicates_side_by_sid
     Draft202012Validator(report_schema()).validate(json.loads(json.dumps(report.as_json())))
     page = render_page(report.as_json())
     assert "Replicates side by side" in page and "Welch" in page
+
+
+def test_a_column_that_cannot_be_read_is_told_and_costs_no_other(
+    tables: Tables, train: pd.DataFrame, holdout: pd.DataFrame
+) -> None:
+    (whole,) = tables.synthetic
+    numeric = next(field.name for field in tables.schema.fields if field.kind == "numeric")
+    broken = whole.assign(**{numeric: "Ada Lovelace"})
+    report = evaluate(replace(tables, synthetic=(broken,)), job=JOB, reference=reference(train, holdout))
+    assert [metric.name for metric in report.metrics if metric.status == "failed"] == []
+    (warned,) = [item.message for item in report.warnings if "could not be read" in item.message]
+    assert numeric in warned and "ValueError" in warned
+    shapes: Any = report.metric("ks_complement").details["table"]
+    assert {row["column"]: row["value"] is None for row in shapes}[numeric]
+    assert any(row["value"] is not None for row in shapes)
+    assert "Lovelace" not in json.dumps(report.as_json()) + render_page(report.as_json())
