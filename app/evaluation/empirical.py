@@ -33,8 +33,11 @@ STEPS = np.linspace(0, 1, 65)[1:]
 TAILS = (1 - np.cos(np.linspace(0, np.pi, 129))) / 2
 """The same for areas: closer at the ends, where values are far apart."""
 
-_SLACK = 0.2
-"""Standard deviations by which the mean of normal draws may be off: of few rows, or few groups of them."""
+_SLACK, _SLACK_OF_SHARES = 0.3, 0.1
+"""Standard deviations by which the mean of normal draws may be off: of few rows, or few groups of them.
+
+Of distribution functions, which are drawn at some steps; and of shares of levels.
+"""
 
 _MOST_DRAWS, _FEWEST_DRAWS, _CELLS = 400, 100, 20_000
 _BETWEEN_STEPS = 0.5826
@@ -108,6 +111,8 @@ class Gap:
         What is added to the greatest for steps that are not looked at.
     most : float
         The distance counts so much at most.
+    exact : bool
+        Whether all differences are looked at.
     """
 
     apart: Singles
@@ -116,6 +121,7 @@ class Gap:
     scale: Singles
     between: float = 0.0
     most: float = math.inf
+    exact: bool = False
 
     def drawn(self, differences: Singles) -> Floats:
         """Return draws of the distance where the true differences are these."""
@@ -160,7 +166,7 @@ def between_levels(real: Codes, made: Codes, divided: Divided, levels: int) -> l
     """Return the gaps whose sizes are the total variation distances of two columns of codes in each part."""
     half = np.full(levels, 0.5, dtype=np.float32)
     return [
-        Gap(apart, noise, "sum", half)
+        Gap(apart, noise, "sum", half, exact=True)
         for apart, noise, _ in _noisy((real, made), divided, levels, cumulate=False)
     ]
 
@@ -267,4 +273,5 @@ def interval_of_greatest(
 
     # From no true difference to well beyond the observed ones, which chance may have made small.
     chance = float(np.mean(simulate(0.0)))
-    return inverted(value, simulate, 1.0 + 4.0 * chance / max(value, 1e-9), bounds, _SLACK)
+    slack = _SLACK_OF_SHARES if all(gap.exact for gaps in kept for gap in gaps) else _SLACK
+    return inverted(value, simulate, 1.0 + 4.0 * chance / max(value, 1e-9), bounds, slack)
