@@ -38,7 +38,7 @@ PACKAGE: dict[str, Any] = {
 """The package's own defaults of what may be `auto`."""
 
 PACKAGE_EPOCHS = 300
-SHARE_OF_WORK = 0.85
+SHARE_OF_WORK = 0.8
 """Of the work of 300 default epochs; the rest is for looking at what was learned."""
 
 LOOKS = 16
