@@ -2,9 +2,9 @@
 
     python -m benchmarks.blueprint_speed [rows] [--http] [--http-rows 10000000]
 
-Beside NumPy's time to draw as many normals and to multiply them by a mixing matrix, in float64 and in float32,
-measured in turns in the same process. With `--http` a service is started, and a job timed from POST to
-succeeded. One core: the process, and with `--http` the whole service, is bound to one.
+Beside NumPy's time to draw as many normals and to multiply them by a mixing matrix, in float64 and in
+float32, measured in turns in the same process. With `--http` a service is started, and a job timed from
+POST to succeeded. One core: the process, and with `--http` the whole service, is bound to one.
 """
 
 from __future__ import annotations

@@ -199,7 +199,8 @@ def check(paths: Sequence[Path], rows: int | None = None) -> list[str]:
             began, ended = (dt.datetime.fromisoformat(job[name]) for name in ("created_at", "finished_at"))
             told.append(
                 f"{path.stem}: {job['rows_written']} rows from {len(recording.kept)} answers{other}, "
-                f"{recording.tokens:,} tokens as the provider counted, {(ended - began).total_seconds():.1f} s"
+                f"{recording.tokens:,} tokens as the provider counted, "
+                f"{(ended - began).total_seconds():.1f} s"
             )
             print(told[-1], flush=True)
     return told

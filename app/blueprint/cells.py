@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from app.blueprint.chance import words
 from app.blueprint.marginal import Marginal
 from app.blueprint.reweighting import reweigh
 from app.blueprint.rows import Floats, Ints, Mask, Rows
@@ -27,6 +28,9 @@ from app.schema.table import TableSchema
 
 LEAST_SHARE = 1e-10
 STRONGEST = 0.95
+SEVERAL = 65_535
+MOST_IN_PARTS = 1_024
+"""Cells up to which a table of parts is drawn from: a third of what an alias table costs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +51,22 @@ class Block:
     weights: Floats
 
     @functools.cached_property
-    def alias(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return A. J. Walker's alias table (Electronics Letters 10, 1974): limits and stand-ins."""
-        size = len(self.weights)
-        limit = self.weights * size
-        stand_in = np.arange(size)
+    def alias(self) -> tuple[int, NDArray[np.uint32], NDArray[np.int64]]:
+        """Return A. J. Walker's alias table (Electronics Letters 10, 1974), filled up to a power of two.
+
+        Returns
+        -------
+        int
+            Bits that choose a cell.
+        ndarray of uint32, shape (2**bits,)
+            What the remaining bits must stay below for that cell, rather than its stand-in.
+        ndarray of int64, shape (2**bits,)
+            Stand-ins.
+        """
+        bits = max(1, math.ceil(math.log2(len(self.weights))))
+        limit = np.zeros(2**bits)
+        limit[: len(self.weights)] = self.weights / self.weights.sum() * 2**bits
+        stand_in = np.arange(2**bits)
         small = [int(i) for i in np.flatnonzero(limit < 1)]
         large = [int(i) for i in np.flatnonzero(limit >= 1)]
         while small and large:
@@ -60,20 +75,43 @@ class Block:
             limit[more] -= 1 - limit[less]
             if limit[more] < 1:
                 small.append(large.pop())
-        for rest in (*small, *large):
-            limit[rest] = 1.0
-        return limit, stand_in
+        limit[large] = 1.0
+        stand_in[small] = np.argmax(self.weights)  # rounding left them: what fills up must not be drawn
+        return bits, np.minimum(np.round(limit * 2.0 ** (32 - bits)), 2**32 - 1).astype(np.uint32), stand_in
+
+    @functools.cached_property
+    def table(self) -> NDArray[np.uint16]:
+        """Return the cell of each of 65,536 equal parts of 1; `SEVERAL` where a part is of more than one."""
+        ends = np.cumsum(self.weights) / self.weights.sum() * 65_536
+        parts = np.arange(65_536)
+        first = np.searchsorted(ends, parts, side="right")
+        last = np.searchsorted(ends, parts + 1, side="left")
+        return np.where(first == last, np.minimum(first, len(ends) - 1), SEVERAL).astype(np.uint16)
 
     def draw(self, rng: np.random.Generator, n: int) -> Ints:
         """Draw the cells of `n` rows."""
         if len(self.weights) == 1:
             return np.zeros(n, np.int64)
-        limit, stand_in = self.alias
-        words = np.frombuffer(rng.bytes(8 * n), "<u8")
-        # The upper half chooses a cell, the lower half between it and its stand-in.
-        cell = ((words >> np.uint64(32)) * np.uint64(len(limit)) >> np.uint64(32)).astype(np.int64)
-        keep = (words & np.uint64(0xFFFFFFFF)).astype(np.float64) < limit[cell] * 2.0**32
-        return np.where(keep, cell, stand_in[cell])
+        return self._by_part(rng, n) if len(self.weights) <= MOST_IN_PARTS else self._by_alias(rng, n)
+
+    def _by_part(self, rng: np.random.Generator, n: int) -> Ints:
+        """Few cells: a word chooses a part, and where a part is of several cells a finer number does."""
+        drawn = words(rng, n, "<u2")
+        cell = np.take(self.table, drawn).astype(np.int64)
+        several = np.flatnonzero(cell == SEVERAL)
+        if len(several):
+            ends = np.cumsum(self.weights) / self.weights.sum() * 65_536
+            at = drawn[several] + rng.random(len(several))
+            cell[several] = np.minimum(np.searchsorted(ends, at, side="right"), len(ends) - 1)
+        return cell
+
+    def _by_alias(self, rng: np.random.Generator, n: int) -> Ints:
+        """Many cells: the lower bits of a word choose one, the upper between it and its stand-in."""
+        bits, limit, stand_in = self.alias
+        drawn = words(rng, n, "<u4")
+        cell = (drawn & np.uint32(2**bits - 1)).astype(np.int64)
+        keep = (drawn >> np.uint32(bits)) < np.take(limit, cell)
+        return np.where(keep, cell, np.take(stand_in, cell))
 
     def even(self, n: int, rng: np.random.Generator) -> Ints:
         """Return cells of `n` rows in their shares as exactly as `n` rows can have them, in random order."""
@@ -87,7 +125,7 @@ class Block:
         return self.states[:, self.names.index(name)]
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the alias table behind."""
+        """Leave tables behind."""
         return {name: getattr(self, name) for name in ("names", "states", "weights")}
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from app.blueprint.candidates import Candidates
+from app.blueprint.program import Program
 from app.blueprint.rows import Rows
-from app.blueprint.sample import Program, codes_of, numbers_of
 from app.blueprint.structure import Structure
 
 MOST_DIMENSIONS = 64
-
 
 DEAREST = 20.0
 """What losing nearly every candidate counts, in the sum of gaps."""
@@ -41,27 +41,23 @@ def simulate(program: Program, structure: Structure, n: int, seed: int = 0) -> R
         normal = normal - normal.mean(axis=0)
         normal = normal @ np.linalg.inv(np.linalg.cholesky(np.cov(normal.T, ddof=0).reshape(size, size))).T
     drawn = program.compute(cells, np.ascontiguousarray(normal.T).astype(np.float32), rng)
-    frame = program.frame(drawn)
-    good = program.accepted(frame) if program.rules or program.bounded else np.ones(len(frame), np.bool_)
-    if not good.any():
-        good[:] = True
-    if not good.all():
-        frame = frame[good].reset_index(drop=True)
-    weights = np.full(len(frame), 1 / len(frame))
-    if program.tilt is not None:
-        weights = np.exp(np.minimum(program.log_weights(frame) - program.tilt.top, 0.0)).astype(np.float64)
-        weights /= weights.sum()
-    from app.schema.evaluate import holds_relevant
-
+    candidates = Candidates(program, drawn)
+    good = candidates.accepted()
+    chosen = slice(None) if good is None or not good.any() else np.flatnonzero(good)
     schema = structure.schema
     numbers, codes, applies = {}, {}, {}
     for item in schema.fields:
-        if item.name not in frame:
+        if item.name not in candidates:
             continue
         if item.levels is not None:
-            codes[item.name] = codes_of(item, frame[item.name])
+            codes[item.name] = candidates.codes(item.name)[chosen]
         elif item.type != "string":
-            numbers[item.name] = numbers_of(item, frame[item.name])
-        if item.relevant is not None and set(item.relevant.fields) <= set(frame.columns):
-            applies[item.name] = holds_relevant(item.relevant, frame)
-    return Rows(schema, numbers, codes, applies, weights, n)
+            numbers[item.name] = candidates.numbers(item.name)[chosen]
+        if item.relevant is not None and all(name in candidates for name in item.relevant.fields):
+            applies[item.name] = candidates.columns.holds(item.relevant)[chosen]
+    if program.tilt is None:
+        weights = np.ones(n)[chosen]
+    else:
+        log_weights = candidates.log_weights()[chosen]
+        weights = np.exp(np.minimum(log_weights - program.tilt.top, 0.0)).astype(np.float64)
+    return Rows(schema, numbers, codes, applies, weights / weights.sum(), n)

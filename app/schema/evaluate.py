@@ -78,26 +78,39 @@ def formula_column(field: Field, frame: pd.DataFrame) -> pd.Series[Any]:
 
 
 class Columns:
-    """A frame whose columns are unpacked once, however many expressions read them."""
+    """Columns that are unpacked once, however many expressions read them."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        self._frame = frame
+        self._find: Callable[[str], Evaluated] = lambda name: unpack(frame[name])
+        self._n = len(frame)
         self._read: dict[str, Evaluated] = {}
+
+    @classmethod
+    def found_by(cls, find: Callable[[str], Evaluated], n: int) -> Columns:
+        """Return `n` rows of columns that `find` gives as plain arrays, by name."""
+        columns = cls.__new__(cls)
+        columns._find, columns._n, columns._read = find, n, {}
+        return columns
 
     def __getitem__(self, name: str) -> Evaluated:
         """Return a column as plain arrays."""
         column = self._read.get(name)
         if column is None:
-            column = self._read[name] = unpack(self._frame[name])
+            column = self._read[name] = self._find(name)
         return column
+
+    def forget(self, name: str) -> None:
+        """Unpack a column anew when it is read next: it has changed."""
+        self._read.pop(name, None)
 
     def evaluate(self, expression: Expression) -> Evaluated:
         """Compute an expression on every row."""
         with np.errstate(all="ignore"):  # what they would warn of becomes a missing value
             result = self._node(expression.tree)
-        n = len(self._frame)
         return Evaluated(
-            np.broadcast_to(result.values, n), np.broadcast_to(result.missing, n), result.strings
+            np.broadcast_to(result.values, self._n),
+            np.broadcast_to(result.missing, self._n),
+            result.strings,
         )
 
     def breaks(self, rule: Expression) -> Mask:
