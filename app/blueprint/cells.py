@@ -28,6 +28,14 @@ from app.schema.table import TableSchema
 
 LEAST_SHARE = 1e-10
 STRONGEST = 0.95
+NESTED = 0.9
+"""Cramér's V beyond which one field all but follows from another, and levels have no line to lie on."""
+
+DEALT = 8.0
+"""How much likelier, as a logarithm, a level's own partner is made at first."""
+
+FARTHEST_SEED = 40.0
+RAKED = 100
 SEVERAL = 65_535
 MOST_IN_PARTS = 1_024
 """Cells up to which a table of parts is drawn from: a third of what an alias table costs."""
@@ -223,7 +231,10 @@ def _product(
 
 
 def _seeded(rows: Rows, statements: Sequence[Statement], signs: Mapping[str, int]) -> Rows:
-    """Lean the shares towards what is stated of pairs: a measure without a sign has no slope at 0."""
+    """Lean the shares towards what is stated of pairs: a measure without a sign has no slope at 0.
+
+    Each field keeps its own shares. Where one field all but follows from another, its levels are dealt out.
+    """
     exponent = np.zeros(len(rows))
     for statement in statements:
         if statement.kind not in ("cramers_v", "odds_ratio", "spearman", "pearson") or statement.given:
@@ -233,11 +244,50 @@ def _seeded(rows: Rows, statements: Sequence[Statement], signs: Mapping[str, int
             strength = math.tanh(math.log(max(strength, 1e-6)) / 4)
         elif statement.kind == "cramers_v":
             strength *= signs.get(statement.pointer, 1)
+        if statement.kind == "cramers_v" and statement.asked > NESTED:
+            exponent += DEALT * _dealt(rows, *statement.fields)
+            continue
         strength = max(-STRONGEST, min(STRONGEST, strength))
         u, v = (level_scores(rows, name) for name in statement.fields)
         exponent += strength / (1 - strength**2) * u * v
-    weights = rows.weights * np.exp(np.clip(exponent - exponent.max(), -40, 0))
-    return rows.reweighted(weights / weights.sum())
+    if not exponent.any():
+        return rows
+    weights = rows.weights * np.exp(np.clip(exponent - exponent.max(), -FARTHEST_SEED, 0))
+    return rows.reweighted(_raked(rows, weights / weights.sum()))
+
+
+def _raked(rows: Rows, weights: Floats) -> Floats:
+    """Return weights in which every field has the shares that it has in `rows`: proportional fitting."""
+    places = [codes.astype(np.int64) + 1 for codes in rows.codes.values()]
+    sizes = [int(place.max()) + 1 for place in places]
+    asked = [np.bincount(place, rows.weights, size) for place, size in zip(places, sizes, strict=True)]
+    for _ in range(RAKED):
+        worst = 0.0
+        for place, size, shares in zip(places, sizes, asked, strict=True):
+            found = np.bincount(place, weights, size)
+            worst = max(worst, float(np.abs(found - shares).max()))
+            weights = weights * (shares / np.maximum(found, 1e-300))[place]
+        if worst < 1e-4:
+            break
+    return np.asarray(weights / weights.sum())
+
+
+def _dealt(rows: Rows, first: str, second: str) -> Mask:
+    """Return the rows in which each level of one field has the one level of the other that it was dealt.
+
+    Levels of the field that has more go, the most common first, to the level that lacks most: so the shares
+    come as near to both fields' as they can.
+    """
+    shares = {
+        name: np.bincount(rows.codes[name].astype(np.int64) + 1, rows.weights) for name in (first, second)
+    }
+    many, few = sorted(shares, key=lambda name: -np.count_nonzero(shares[name]))
+    lacking = shares[few].copy()
+    home = np.zeros(len(shares[many]), np.int64)
+    for level in np.argsort(-shares[many], kind="stable"):
+        home[level] = int(np.argmax(lacking))
+        lacking[home[level]] -= shares[many][level]
+    return np.asarray(home[rows.codes[many].astype(np.int64) + 1] == rows.codes[few].astype(np.int64) + 1)
 
 
 def level_scores(rows: Rows, name: str) -> Floats:

@@ -19,7 +19,7 @@ from app.blueprint.reweighting import loss
 from app.blueprint.rows import Rows
 from app.blueprint.sample import Program
 from app.blueprint.signs import guessed_signs
-from app.blueprint.simulation import lost, simulate
+from app.blueprint.simulation import forget, lost, simulate
 from app.blueprint.statements import Outcome, Statement, measure
 from app.blueprint.structure import Structure, implied_between, structure_of
 from app.blueprint.tilting import find_tilt, refined
@@ -30,14 +30,17 @@ TILTED = 2
 """Ways that are corrected to the end, where the best is not good."""
 
 GOOD = 2.0
-"""Sum of gaps, in tolerances, at which no other way is tried."""
+"""Sum of gaps beyond half a tolerance each, at which no other way is tried."""
+
+FINE = 0.5
+"""Distance, in tolerances, that is good enough: chance alone makes a fifth of one."""
 
 TILTED_ON = 65_536
 JUDGED_ON = 262_144
 WIDE = 60
 """Columns from which on fewer rows are simulated."""
 
-REFINED = 0.4
+REFINED = 0.6
 """Distance from what is asked, in tolerances, from which on a tilt is moved on more rows."""
 
 PATIENCE = 7
@@ -85,7 +88,10 @@ def compile_schema(
     """
     # Small matrices: threads cost more than they bring, and their sums differ from machine to machine.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _compiled(schema, fields, warn, progress)
+        try:
+            return _compiled(schema, fields, warn, progress)
+        finally:
+            forget()
 
 
 def _compiled(
@@ -102,7 +108,7 @@ def _compiled(
     ranked = _ways(parameters, signs, progress)
     program, outcomes = _tilted(ranked[0], structure, progress)
     for other in ranked[1:TILTED]:
-        if _excess(outcomes) < GOOD:
+        if _excess(outcomes, FINE) < GOOD:
             break
         again, found = _tilted(other, structure, progress)
         if _excess(found) < _excess(outcomes):
@@ -119,35 +125,46 @@ def _ways(
     ways = calibration.others if len(parameters.structure.marginals) <= WIDE else ()
     found = [_calibrated(calibration, lambda share: progress(0.1 + 0.3 * share))]
     for number, way in enumerate(ways):
-        least = min(missed for _, missed in found)
-        if least < GOOD:
+        best = min(found, key=lambda one: one.missed)
+        if best.far < GOOD:
             break
-        found.append(_calibrated(Calibration(parameters.copied(), signs, way), lambda share: None, least))
+        rival = Calibration(parameters.copied(), signs, way)
+        found.append(_calibrated(rival, lambda share: None, best.missed))
         progress(0.4 + 0.2 * (number + 1) / len(ways))
-    return [program for program, missed in sorted(found, key=lambda one: one[1])]
+    return [one.program for one in sorted(found, key=lambda one: one.missed)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Calibrated:
+    """A program, the sum of its gaps, and the sum of what is beyond half a tolerance."""
+
+    program: Program
+    missed: float
+    far: float
 
 
 def _calibrated(
     calibration: Calibration, progress: Callable[[float], None], rival: float = math.inf
-) -> tuple[Program, float]:
-    """Return the best program of some passes, and its loss; soon given up where a rival is far ahead."""
+) -> _Calibrated:
+    """Return the best program of some passes; soon given up where a rival is far ahead."""
     statements = calibration.parameters.structure.statements
-    program, least, improved = calibration.program(), math.inf, 0
+    best, improved = _Calibrated(calibration.program(), math.inf, math.inf), 0
     for number in range(PASSES):
         candidate = calibration.program()
         rows = calibration.simulated(candidate)
         # Parts pull at one another: the best of the passes is kept, not the last.
-        missed = loss([measure(statement, rows) for statement in statements]) + lost(rows)
-        if missed < 0.97 * least:
+        measured = [measure(statement, rows) for statement in statements]
+        missed = loss(measured) + lost(rows)
+        if missed < 0.97 * best.missed:
             improved = number
-        if missed < least:
-            program, least = candidate, missed
+        if missed < best.missed:
+            best = _Calibrated(candidate, missed, loss(measured, FINE) + lost(rows))
         progress((number + 1) / PASSES)
-        if number - improved >= PATIENCE or (number >= PATIENCE and least > BEHIND * rival):
+        if number - improved >= PATIENCE or (number >= PATIENCE and best.missed > BEHIND * rival):
             break
         if not calibration.move(rows):
             break
-    return program, least
+    return best
 
 
 def _with_blocks(structure: Structure, signs: Mapping[str, int]) -> Parameters:
@@ -199,8 +216,8 @@ def _outcomes(program: Program, structure: Structure) -> tuple[Outcome, ...]:
     return tuple(_outcome(statement, rows) for statement in structure.statements)
 
 
-def _excess(outcomes: Iterable[Outcome]) -> float:
-    return sum(min(max(outcome.moved - 0.1, 0.0), 20.0) for outcome in outcomes)
+def _excess(outcomes: Iterable[Outcome], free: float = 0.1) -> float:
+    return sum(min(max(outcome.moved - free, 0.0), 20.0) for outcome in outcomes)
 
 
 def _outcome(statement: Statement, rows: Rows) -> Outcome:

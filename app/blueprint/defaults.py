@@ -63,9 +63,9 @@ class Choice:
             return cls._undeclared(schema, field, family, lower, upper, warn)
         mean, sd = statistics.mean, statistics.sd or None
         taken: tuple[str, ...] = ()
-        if sd is None and len(quantiles) > 1:
+        if sd is None and len(quantiles) > 1 and quantiles[0][1] < quantiles[-1][1]:
             (p_low, q_low), (p_high, q_high) = quantiles[0], quantiles[-1]
-            sd = max((q_high - q_low) / (_NORMAL.inv_cdf(p_high) - _NORMAL.inv_cdf(p_low)), 1e-9)
+            sd = (q_high - q_low) / (_NORMAL.inv_cdf(p_high) - _NORMAL.inv_cdf(p_low))
         centre = mean if mean is not None else _middle(quantiles) if quantiles else None
         if sd is None:
             assert centre is not None

@@ -62,6 +62,9 @@ SLOTS = 65_536
 MOST_BINS = 4_096
 MOST_LEARNED_BINS = 256
 MOST_DECIMALS = 15
+ATOM = 50
+"""One part of so many, at least, of what may lie on a bound beyond what is said to lie there."""
+
 LARGEST_TICK = 2.0**60
 MOST_CELLS = 128  # bins up to which each is a cell of its own
 CELLS = 16
@@ -608,6 +611,7 @@ def _tilt(
     by_value: dict[float, list[float]] = {}
     for p, q in quantiles:
         by_value.setdefault(q * unit, []).append(p)
+    ends = _ends(marginal)
     for q, shares in by_value.items():
         below = (marginal.last < q - 1e-6).astype("float64")
         upto = ((marginal.first <= q + 1e-6) & (marginal.last <= q + 1e-6)).astype("float64")
@@ -615,8 +619,16 @@ def _tilt(
         if (
             not below.any() or upto.all()
         ):  # the quantile is the end of the support: an atom beyond it is enough
-            rows.append(upto if not below.any() else below)
-            aims.append(highest + 0.02 * (1 - highest) if not below.any() else 0.98 * lowest)
+            if not below.any():
+                above = [(p, other) for other, more in by_value.items() for p in more if other > q]
+                p, other = min(above, default=(1.0, ends[1]))
+                rows.append(upto)
+                aims.append(highest + (p - highest) / min(max(other - q, 0) + 1, ATOM))
+            else:
+                under = [(p, other) for other, more in by_value.items() for p in more if other < q]
+                p, other = max(under, default=(0.0, ends[0]))
+                rows.append(below)
+                aims.append(lowest - (lowest - p) / min(max(q - other, 0) + 1, ATOM))
         elif len(shares) == 1:
             rows.append((below + upto) / 2)
             aims.append(shares[0])

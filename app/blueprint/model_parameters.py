@@ -72,6 +72,7 @@ class Parameters:
     shifted: dict[tuple[str, int], Floats] = field(default_factory=dict)
     odds: dict[str, float] = field(default_factory=dict)
     emptied: dict[str, float] = field(default_factory=dict)
+    made: dict[str, Latent] = field(default_factory=dict)
 
     def copied(self) -> Parameters:
         """Return parameters that can be moved without moving these."""
@@ -297,7 +298,7 @@ class Parameters:
             masks = [(block, combination == level) for level in range(len(marginals))]
         scores = np.stack([self._scores(place, effects, scale, mask, applies_in) for mask in masks])
         marginals = [replace(m, field=item, missing=0.0) for m in marginals]
-        return Latent(
+        made = Latent(
             item,
             tuple(marginals),
             scores,
@@ -306,6 +307,9 @@ class Parameters:
             self._missing_in(name, whole.missing, applies_in),
             applies_in,
         )
+        made.take_table_of(self.made.get(name))
+        self.made[name] = made
+        return made
 
     def _shifted(self, name: str, level: int, wanted: Marginal) -> Marginal:
         """Return a distribution as it is drawn, so that what rules keep of it is the wanted one."""

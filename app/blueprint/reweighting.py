@@ -56,18 +56,18 @@ def reweigh(rows: Rows, statements: Sequence[Statement], *, passes: int = 40) ->
             best, least = rows, excess
         if max(abs(item.gap) for item in measured) < SMALL:
             break
-        influences = np.stack([item.influence for item in measured], axis=1)
+        influences = np.stack([item.influence for item in measured])
         step = newton_step(measured, influences, influences, rows.weights)
-        exponent: Floats = influences @ step
+        exponent: Floats = step @ influences
         weights = rows.weights * np.exp(np.clip(exponent - exponent.max(), -60, 0))
         rows = rows.reweighted(weights / weights.sum())
     return best
 
 
-def loss(measured: Sequence[Measured]) -> float:
-    """Return the sum of gaps beyond a tenth of a tolerance, each counted up to 20."""
+def loss(measured: Sequence[Measured], free: float = 0.1) -> float:
+    """Return the sum of gaps beyond what is free, in tolerances, each counted up to 20."""
     gaps = np.abs(np.array([item.gap for item in measured]))
-    return float(np.clip(gaps - 0.1, 0, 20).sum())
+    return float(np.clip(gaps - free, 0, 20).sum())
 
 
 def newton_step(
@@ -80,18 +80,19 @@ def newton_step(
 
     Parameters
     ----------
-    influences, features : ndarray, shape (n, m)
+    influences, features : ndarray, shape (m, n)
         In tolerances; the features are what the weights are changed by.
     weights : ndarray of float64, shape (n,)
     """
     exact = features.dtype
-    centred = features - (weights @ features).astype(exact)
-    weighted = centred * weights[:, None].astype(exact)
-    reach = (influences.T @ weighted).astype(np.float64)
+    shares = weights.astype(exact)
+    centred = features - (features @ shares)[:, None]
+    weighted = centred * shares
+    reach = (influences @ weighted.T).astype(np.float64)
     # What is far off and cannot be moved must not outweigh all that can.
     shift = np.clip(np.array([item.shift for item in measured]), -FARTHEST, FARTHEST)
     # Least squares with a ridge in the metric of the features themselves.
-    size = (centred.T @ weighted).astype(np.float64)
+    size = (centred @ weighted.T).astype(np.float64)
     normal = reach.T @ reach + RIDGE * size
     normal += (1e-6 + 1e-7 * np.trace(normal) / len(shift)) * np.eye(len(shift))
     step = np.linalg.solve(normal, reach.T @ shift)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
+from numpy.typing import NDArray
 
 from app.blueprint.candidates import Candidates
 from app.blueprint.program import Program
@@ -20,32 +23,25 @@ def lost(rows: Rows) -> float:
     return DEAREST * max(0.0, 0.5 - len(rows) / max(rows.drawn, 1))
 
 
+def forget() -> None:
+    """Give back the memory of the draws that were kept for the next simulation."""
+    _even_normals.cache_clear()
+
+
 def simulate(program: Program, structure: Structure, n: int, seed: int = 0) -> Rows:
     """Return the candidates that keep every rule, weighted as the program's tilt accepts them.
 
     Latent values are scrambled Sobol points (A. B. Owen, 1995) whose first two moments are exact, cells come
     in their exact shares: statistics are a few times as precise as those of random rows.
     """
-    from scipy.special import ndtri
-    from scipy.stats import qmc
-
     rng = np.random.Generator(np.random.SFC64(seed))
     cells = [block.even(n, rng) for block in program.blocks]
-    size = len(program.latents)
-    if 0 < size <= MOST_DIMENSIONS:
-        points = qmc.Sobol(size, scramble=True, seed=np.random.default_rng(seed)).random(n)
-        normal = ndtri(np.clip(points, 1e-9, 1 - 1e-9))
-    else:
-        normal = rng.standard_normal((n, size))
-    if size:
-        normal = normal - normal.mean(axis=0)
-        normal = normal @ np.linalg.inv(np.linalg.cholesky(np.cov(normal.T, ddof=0).reshape(size, size))).T
-    drawn = program.compute(cells, np.ascontiguousarray(normal.T).astype(np.float32), rng)
+    drawn = program.compute(cells, _even_normals(len(program.latents), n, seed), rng)
     candidates = Candidates(program, drawn)
     good = candidates.accepted()
     chosen = slice(None) if good is None or not good.any() else np.flatnonzero(good)
     schema = structure.schema
-    numbers, codes, applies = {}, {}, {}
+    numbers, codes, applies, units = {}, {}, {}, {}
     for item in schema.fields:
         if item.name not in candidates:
             continue
@@ -53,6 +49,8 @@ def simulate(program: Program, structure: Structure, n: int, seed: int = 0) -> R
             codes[item.name] = candidates.codes(item.name)[chosen]
         elif item.type != "string":
             numbers[item.name] = candidates.numbers(item.name)[chosen]
+            if item.name not in candidates.computed:
+                units[item.name] = program.reading(item.name).per_unit
         if item.relevant is not None and all(name in candidates for name in item.relevant.fields):
             applies[item.name] = candidates.columns.holds(item.relevant)[chosen]
     if program.tilt is None:
@@ -60,4 +58,24 @@ def simulate(program: Program, structure: Structure, n: int, seed: int = 0) -> R
     else:
         log_weights = candidates.log_weights()[chosen]
         weights = np.exp(np.minimum(log_weights - program.tilt.top, 0.0)).astype(np.float64)
-    return Rows(schema, numbers, codes, applies, weights / weights.sum(), n)
+    return Rows(schema, numbers, codes, applies, weights / weights.sum(), n, units)
+
+
+@functools.lru_cache(maxsize=1)
+def _even_normals(size: int, n: int, seed: int) -> NDArray[np.float32]:
+    """Return independent normals whose first two moments are exact, shape (size, n); not to be written to."""
+    from scipy.special import ndtri
+    from scipy.stats import qmc
+
+    if size == 0:
+        return np.empty((0, n), np.float32)
+    if size <= MOST_DIMENSIONS:
+        points = qmc.Sobol(size, scramble=True, seed=np.random.default_rng(seed)).random(n).T
+        normal = ndtri(np.clip(points, 1e-9, 1 - 1e-9))
+    else:
+        normal = np.random.Generator(np.random.SFC64([seed, 1])).standard_normal((size, n))
+    normal = normal - normal.mean(axis=1, keepdims=True)
+    normal = np.linalg.inv(np.linalg.cholesky(np.cov(normal, ddof=0).reshape(size, size))) @ normal
+    found = np.ascontiguousarray(normal, np.float32)
+    found.flags.writeable = False
+    return found

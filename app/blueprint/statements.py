@@ -165,6 +165,11 @@ def measure(statement: Statement, rows: Rows) -> Measured:
 
     Where nothing can be measured (an empty stratum, a constant) the influence is 0 and `achieved` NaN.
     """
+    found: Measured = rows.once_weighted(statement, lambda: _measured(statement, rows))
+    return found
+
+
+def _measured(statement: Statement, rows: Rows) -> Measured:
     sample = _sample_of(statement, rows)
     found = None if sample is None else _MEASURES[statement.kind](statement, sample)
     if sample is None or found is None:

@@ -39,6 +39,9 @@ FURTHEST = 2.0
 
 PASSES = 20
 REFINING = 5
+PATIENCE = 4
+GAIN = 0.98
+"""Passes that may bring less than this share of the loss, one after the other."""
 
 LENGTHS = (1.0, 0.5, 0.25)
 LEAST_KEPT = 0.03
@@ -130,9 +133,14 @@ def _tilted(
         current = rows.reweighted(weights / weights.sum())
     best = _Found(np.inf, {}, 0.0, rows)
     moved: set[str] = set()
-    for _ in range(passes):
+    improved = 0
+    for number in range(passes):
         measured = [measure(statement, current) for statement in statements]
         excess = loss(measured)
+        if excess < GAIN * best.loss:
+            improved = number
+        if number - improved >= PATIENCE:
+            break
         if excess < best.loss:
             best = _Found(excess, {axes: table.copy() for axes, table in tables.items()}, top, current)
         off = [
@@ -149,14 +157,14 @@ def _tilted(
             for statement, item, can in zip(statements, measured, reachable, strict=True)
             if can and len(moved.intersection(statement.reads)) >= min(2, len(statement.reads))
         ]
-        averaged = [classes.averages(axes, item, current.weights) for axes, item in chosen]
-        features = np.empty((len(rows), len(chosen)), np.float32)
+        averaged = classes.averages(chosen, current.weights)
+        features = np.empty((len(chosen), len(rows)), np.float32)
         influences = np.empty_like(features)
         for place, ((axes, item), table) in enumerate(zip(chosen, averaged, strict=True)):
-            features[:, place] = table[classes.of(axes)]
-            influences[:, place] = item.influence
+            np.take(table.astype(np.float32), classes.of(axes), out=features[place], mode="clip")
+            influences[place] = item.influence
         step = newton_step([item for _, item in chosen], influences, features, current.weights)
-        change = features @ step
+        change = step @ features
         reach = float(np.quantile(np.abs(change), 1 - TOP_SHARE))
         step, change = (part * min(1.0, FURTHEST / max(reach, 1e-12)) for part in (step, change))
         for length in LENGTHS:  # a step that leaves next to nothing goes less far
@@ -241,13 +249,17 @@ class _Classes:
             self._joint[axes] = found
         return found
 
-    def averages(self, axes: tuple[str, ...], measured: Measured, weights: Floats) -> Floats:
-        """Return the mean influence in each cell, shrunk where few rows tell it."""
-        cell = self.of(axes)
-        size = int(np.prod([self.size(axis) for axis in axes]))
-        mass = np.bincount(cell, weights, size)
-        sums = np.bincount(cell, weights * measured.influence, size)
-        return np.asarray(sums / (mass + 3 / len(weights)))
+    def averages(self, chosen: Sequence[tuple[tuple[str, ...], Measured]], weights: Floats) -> list[Floats]:
+        """Return each one's mean influence in each cell of its axes, shrunk where few rows tell it."""
+        masses: dict[tuple[str, ...], Floats] = {}
+        found = []
+        for axes, measured in chosen:
+            cell = self.of(axes)
+            size = math.prod(self.size(axis) for axis in axes)
+            if axes not in masses:
+                masses[axes] = np.asarray(np.bincount(cell, weights, size) + 3 / len(weights), np.float64)
+            found.append(np.bincount(cell, weights * measured.influence, size) / masses[axes])
+        return found
 
     def _column(self, axis: str) -> NDArray[np.int32]:
         found = self._columns.get(axis)
