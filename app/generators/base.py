@@ -38,7 +38,7 @@ class Capabilities:
         Cannot work without a real table.
     learns_from_reference : bool
         Learns from a reference by default. Generators that need one always do; others may offer
-        an option `fit` (see `learns`).
+        an option `fit`, or one that asks a language model `disclose` (see `learns`).
     reproducible : bool
         Same request, seed and version: same bytes.
     prefix : bool
@@ -49,6 +49,7 @@ class Capabilities:
         Asks a language model.
     has_blueprint : bool
         Its Sampler has an attribute `blueprint`, the bytes of a JSON document that is kept with the job.
+        Where that depends on the options, a class method `has_blueprint(options)` tells it.
     honours : frozenset of str
         Kinds of declarations that it honours. Types, constraints and rules are honoured by all.
     """
@@ -124,7 +125,8 @@ def learns(generator: Generator, options: BaseModel) -> bool:
     """Whether this generator, with these options, is given the train part of a reference."""
     capabilities = generator.capabilities
     always = capabilities.needs_reference or capabilities.learns_from_reference
-    return always or bool(getattr(options, "fit", False))
+    told = getattr(options, "disclose", "nothing") != "nothing"
+    return always or told or bool(getattr(options, "fit", False))
 
 
 def refusals(

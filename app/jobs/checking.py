@@ -144,6 +144,14 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
                 "There is no real table to learn from: name one in `reference_id`, or leave `fit` out.",
             )
         )
+    discloses = getattr(options, "disclose", "nothing") != "nothing"
+    if discloses and not document.get("reference_id"):
+        faults.append(
+            Fault(
+                "/generator/options/disclose",
+                "There is no real table to tell of: name one in `reference_id`, or leave `disclose` out.",
+            )
+        )
     if schema is not None:
         rows = document.get("rows")
         if type(rows) is int and rows > 0:
@@ -200,12 +208,12 @@ def _language_model(
     """Judge what a generator that asks a language model is asked for; None for the others."""
     if generator is None or not issubclass(generator, AsksModels) or options is None:
         return None
-    if inferred and reference is not None:
+    if inferred and reference is not None and getattr(options, "disclose", "nothing") == "nothing":
         faults.append(
             Fault(
                 "/schema",
                 "A language model is told of the schema, and a real table is not spoken of to others: give a "
-                "schema of your own here.",
+                'schema of your own here, or say `disclose: "statistics"` in the generator\'s options.',
             )
         )
     if request is None or schema is None:

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -481,7 +481,7 @@ def job_of(record: JobRecord) -> Job:
                 cancel=f"{path}/cancel",
                 data=f"{path}/data" if record.kind == "generation" else None,
                 report=f"{path}/report",
-                blueprint=f"{path}/blueprint" if has_blueprint(record.generator) else None,
+                blueprint=f"{path}/blueprint" if has_blueprint(record.generator, record.options) else None,
                 transcript=f"{path}/transcript" if asks_model(record.generator) else None,
             ),
         }
@@ -497,13 +497,14 @@ def asks_model(generator: str) -> bool:
         return False
 
 
-@functools.cache
-def has_blueprint(generator: str) -> bool:
-    """Whether a generator has a blueprint; no, where it is not installed any more."""
+def has_blueprint(generator: str, options: Mapping[str, Any]) -> bool:
+    """Whether a job of a generator has a blueprint; no, where it is not installed any more."""
     try:
-        return registry.load(generator).capabilities.has_blueprint
+        loaded = registry.load(generator)
     except UnknownGenerator:
         return False
+    depends = getattr(loaded, "has_blueprint", None)
+    return loaded.capabilities.has_blueprint and (depends is None or depends(options))
 
 
 _NOT_ASSESSED = {"decision": "not_assessed", "reasons": []}

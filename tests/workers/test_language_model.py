@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import io
 import json
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,8 @@ from app.config import LlmProvider
 from app.datasets.models import DatasetRow
 from app.db import now, transaction
 from app.ids import new_id
-from app.jobs.transcript import folder
-from tests.fake_provider import FakeProvider, Reaction, fails, says, serving
+from tests.fake_provider import Reaction, fails, says, serving
+from tests.workers.asking import open_house, stored, transcript
 from tests.workers.house import Broker, House, wait_for
 
 SCHEMA: dict[str, Any] = {
@@ -58,30 +56,8 @@ class Patients:
         ]})  # fmt: skip
 
 
-@contextlib.contextmanager
-def open_house(tmp_path: Path, broker: Broker, fake: FakeProvider, **changes: Any) -> Iterator[House]:
-    provider = LlmProvider.model_validate(
-        {"base_url": fake.base_url, "model": "fake-1", "api_key": "sk-secret-of-ours", "concurrency": 1,
-         "prompt_price": 10.0, "completion_price": 100.0} | changes
-    )  # fmt: skip
-    house = House(tmp_path, broker, llm={"fake": provider}, max_attempts=5)
-    house.start()
-    try:
-        yield house
-    finally:
-        house.close()
-
-
 def ask(house: House, rows: int = 120, **changes: Any) -> str:
     return house.post(rows, **({"generator": "llm", "options": ROWS, "schema_document": SCHEMA} | changes))
-
-
-def transcript(house: House, job_id: str) -> list[dict[str, Any]]:
-    found = []
-    for key in sorted(house.store.keys(folder(job_id))):
-        with house.store.open(key) as file:
-            found.append(json.loads(file.read()))
-    return found
 
 
 def test_rows_usage_and_receipts_of_a_job(tmp_path: Path, broker: Broker) -> None:
@@ -202,21 +178,14 @@ def test_a_real_table_serves_evaluation_and_is_found_in_nothing_else(tmp_path: P
         assert house.artifacts(job.id, "report"), "it was judged by the real table"
         sent = json.dumps(fake.requests)
         kept = house.store.keys("jobs/")
-        stored = b""
+        everything = b""
         for key in kept:
             with house.store.open(key) as file:
-                stored += file.read()
-        written = pq.read_table(io.BytesIO(_rows(house, job.id))).to_pylist()
+                everything += file.read()
+        written = pq.read_table(io.BytesIO(stored(house, job.id, "data"))).to_pylist()
         record = repr(job)
         for secret in ("CANARY-NOTE", "77.7123456", "secret "):
             assert secret not in sent, secret
-            assert secret.encode() not in stored, secret
+            assert secret.encode() not in everything, secret
             assert secret not in house.log.read_text() + record, secret
             assert secret not in repr(written), secret
-
-
-def _rows(house: House, job_id: str) -> bytes:
-    (row,) = house.artifacts(job_id)
-    with house.store.open(row.key) as file:
-        data: bytes = file.read()
-    return data

@@ -14,14 +14,15 @@ from typing import Any, Protocol
 from app.errors import ProviderError, RowShortfall, pointer
 from app.generators.llm import critique, marginals, pairs, rules, sizes
 from app.generators.llm.dictionary import Known, blocks, in_order_of, subjects
+from app.generators.llm.doubt import doubt_of
 from app.generators.llm.draft import Addition, Draft
 from app.generators.llm.interview import Filled, Sheet, fill
 from app.generators.llm.talk import Talk
 from app.schema.table import Field
 
-UNSURE = 0.75
-"""Standard deviation of the answers, on their pooling scale or in sd, from which a warning tells of it."""
 _MOST_WARNINGS = 25
+"""Of one kind; the rest is told together."""
+_MOST_NAMED = 40
 _RULES_AT_ONCE = 40
 
 Warn = Callable[[str, str], None]
@@ -92,6 +93,8 @@ class Elicitation:
     _known: dict[str, Known] = field(default_factory=dict)
     _estimates: dict[str, marginals.Estimate] = field(default_factory=dict)
     _warned: int = 0
+    _untold: int = 0
+    _unsure_of: list[str] = field(default_factory=list)
     _problem: ProviderError | None = None
     _usable: int = 0
 
@@ -116,6 +119,7 @@ class Elicitation:
             raise self._problem  # rows of mere defaults would look as if something had been said
         self.tell(0.85, "looking at a preview")
         rounds = self._critique(draft)
+        self._tell_the_rest()
         self.tell(1.0)
         return Elicited(draft.document(), draft.provenance(), rounds)
 
@@ -267,22 +271,34 @@ class Elicitation:
         return filled
 
     def _tell_faults(self, sheet: Sheet, filled: Filled) -> None:
-        if self._warned < _MOST_WARNINGS:
-            self._warned += 1
-            shown = "; ".join(filled.faults[:3])
-            self.warn("", f"Answers that could not be used ({sheet.question.purpose}): {shown}.")
-
-    def _unsure(self, draft: Draft, column: str, what: str, origin: Mapping[str, Any]) -> None:
-        spread = origin.get("spread")
-        limit = 0.3 if origin.get("scale") == "fisher z" else UNSURE
-        if spread is None or spread < limit or self._warned >= _MOST_WARNINGS:
+        if self._warned >= _MOST_WARNINGS:
+            self._untold += 1
             return
         self._warned += 1
-        self.warn(
-            pointer("fields", draft.schema.index(column)),
-            f"The language model is unsure about `{column}` ({what}): its answers differ by a standard "
-            f"deviation of {spread:.2g} ({origin['scale']}).",
-        )
+        shown = "; ".join(filled.faults[:3])
+        self.warn("", f"Answers that could not be used ({sheet.question.purpose}): {shown}.")
+
+    def _unsure(self, draft: Draft, column: str, what: str, origin: Mapping[str, Any]) -> None:
+        doubt = doubt_of(origin)
+        if doubt is None:
+            return
+        self._unsure_of.append(column)
+        if len(self._unsure_of) <= _MOST_WARNINGS:
+            self.warn(
+                pointer("fields", draft.schema.index(column)),
+                f"The language model is unsure about `{column}` ({what}): {doubt}.",
+            )
+
+    def _tell_the_rest(self) -> None:
+        rest = dict.fromkeys(self._unsure_of[_MOST_WARNINGS:])
+        if rest:
+            named = ", ".join(f"`{name}`" for name in list(rest)[:_MOST_NAMED])
+            more = f" and {len(rest) - _MOST_NAMED} more" if len(rest) > _MOST_NAMED else ""
+            self.warn("", f"The language model is unsure about these columns, too: {named}{more}.")
+        if self._untold:
+            self.warn(
+                "", f"{self._untold} more answers had parts that could not be used; see the transcript."
+            )
 
     def _told(self, fields: Sequence[Field]) -> dict[str, dict[str, Any]]:
         return {item.name: self._known[item.name].told(item) for item in fields if item.name in self._known}

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
+from app.blueprint.model import Source
 from app.errors import Fault, ProviderError, ProviderNotConfigured
 from app.generators.base import Capabilities, Progress, Sampler
 from app.generators.llm import estimate, texts
 from app.generators.llm.assignment import Assignment, Judged
+from app.generators.llm.disclosed import InItsOwnTypes, Told, with_statistics
 from app.generators.llm.elicit import Elicitation, Elicited
 from app.generators.llm.providers import Providers
+from app.generators.llm.record import KEY, record
 from app.generators.llm.rows import MOST_ROWS, Writing
 from app.generators.llm.talk import Budget, Talk
 from app.schema.parse import parse_schema
@@ -56,6 +60,11 @@ class LLM:
         free_text: bool = Option(
             False, description="have free text written for each row (small tables only); else a placeholder"
         )
+        disclose: Literal["nothing", "statistics"] = Option(
+            "nothing",
+            description="what the model is told of the real table in `reference_id`: nothing (it serves "
+            "evaluation alone), or the statistics that may be published of it, never a row",
+        )
         on_infeasible: Literal["repair", "fail"] = Option(
             "repair", description="what happens where statements are impossible together (`blueprint`)"
         )
@@ -67,6 +76,7 @@ class LLM:
         reproducible=False,  # asked again, a model may say something else; from one talk, rows repeat
         prefix=False,
         uses_llm=True,
+        has_blueprint=True,
         honours=frozenset({"marginals", "missing", "associations", "conditionals", "formulas", "rules"}),
     )
 
@@ -77,6 +87,11 @@ class LLM:
     def assigned(self, assignment: Assignment) -> Self:
         """Return the same generator, with the means to ask."""
         return type(self)(self.options, assignment)
+
+    @classmethod
+    def has_blueprint(cls, options: Mapping[str, Any]) -> bool:
+        """Whether a job with these options has a blueprint: written rows have none."""
+        return options.get("strategy") != "rows"
 
     @classmethod
     def judge(cls, options: BaseModel, schema: TableSchema, rows: int, providers: Providers) -> Judged:
@@ -149,7 +164,7 @@ class LLM:
         progress: Progress,
         warn: Callable[[str, str], None],
     ) -> Sampler:
-        """Ask what is open; `train` is not looked at.
+        """Ask what is open; of `train` nothing is said unless `disclose` allows its statistics.
 
         Raises
         ------
@@ -157,16 +172,34 @@ class LLM:
             Its subclass says what to do.
         RowShortfall
             Strategy `rows`: fewer could be kept than asked for.
+        InvalidInput
+            Where the real table has too few rows for its statistics to be told.
         """
         if self._assignment is None:
             raise ProviderNotConfigured("The generator was not given the means to ask a language model.")
         budget = Budget(self.options.max_tokens, self.options.max_cost_usd)
         talk = self._assignment.talks.open(self.options.provider, budget)
+        if self.options.disclose == "nothing" or train is None:
+            return self._made(Told(schema, {}), talk, seed, progress, warn)
+        made = self._made(with_statistics(schema, train, warn), talk, seed, progress, warn)
+        return InItsOwnTypes(schema, made, getattr(made, "blueprint", None))
+
+    def _made(
+        self,
+        told: Told,
+        talk: Talk,
+        seed: SeedSequence,
+        progress: Progress,
+        warn: Callable[[str, str], None],
+    ) -> Sampler:
+        assert self._assignment is not None
+        schema = told.schema
         if self.options.strategy == "rows":
             return self._written(schema, talk, progress, warn)
         elicited = self.elicited(schema, talk, seed, progress, warn)
         progress(_ASKED_SHARE, "compiling the blueprint")
-        sampler = self._compiled(elicited.document, elicited.provenance, warn)
+        kept = {KEY: record(elicited, talk.provider, self.options.elicitations)}
+        sampler = self._compiled(elicited.document, elicited.provenance, warn, told.sources, kept)
         if not self.options.free_text or not texts.text_fields(schema):
             return sampler
         return texts.write_texts(
@@ -219,15 +252,18 @@ class LLM:
         document: Mapping[str, Any],
         provenance: Mapping[str, Any],
         warn: Callable[[str, str], None],
+        learned: Mapping[str, Source] = MappingProxyType({}),
+        kept: Mapping[str, Any] = MappingProxyType({}),
     ) -> Sampler:
-        """Compile as the generator `blueprint` does; each statement keeps whether it was elicited."""
+        """Compile as the generator `blueprint` does; each statement keeps where it comes from."""
         from app.blueprint.declare import declare
         from app.generators.blueprint import sampler_of
 
         schema, _ = parse_schema(document, max_fields=len(document["fields"]))
-        sources = {at: origin["source"] for at, origin in provenance.items()}
+        sources = {**learned, **{at: origin["source"] for at, origin in provenance.items()}}
+        stated = declare(schema, sources).model_copy(update=dict(kept))
         fail = self.options.on_infeasible == "fail"
-        return sampler_of(schema, declare(schema, sources), progress=_silent, warn=warn, fail=fail)
+        return sampler_of(schema, stated, progress=_silent, warn=warn, fail=fail)
 
     def _written(
         self, schema: TableSchema, talk: Talk, progress: Progress, warn: Callable[[str, str], None]
