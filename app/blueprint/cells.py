@@ -275,7 +275,8 @@ def _seeded(
 ) -> Rows:
     """Lean the shares towards what is stated of pairs: a measure without a sign has no slope at 0.
 
-    Each field keeps its own shares. With a generator, levels without an order are lined up anew. Where one field all but follows from another, its levels are dealt out.
+    Each field keeps its own shares. With a generator, levels without an order are lined up anew. Where one
+    field all but follows from another, its levels are dealt out.
     """
     exponent = np.zeros(len(rows))
     for statement in statements:

@@ -37,6 +37,10 @@ FINE = 0.5
 
 TILTED_ON = 65_536
 JUDGED_ON = 262_144
+FEWEST = 16_384
+DEAREST = 1e10
+"""Rows times squared statements that a step of the tilt may cost: about half a second."""
+
 WIDE = 60
 """Columns from which on fewer rows are simulated."""
 
@@ -195,19 +199,27 @@ def _tilted(
     if not structure.statements:
         return program, ()
     wide = len(structure.marginals) > WIDE
-    rows = simulate(program, structure, TILTED_ON // 4 if wide else TILTED_ON)
+    rows = simulate(program, structure, _affordable(len(structure.statements), TILTED_ON))
     tilt, _ = find_tilt(rows, structure.statements)
     progress(0.8)
     tilted = replace(program, tilt=tilt)
     outcomes = _outcomes(tilted, structure)
     if tilt is not None and not wide and max(outcome.moved for outcome in outcomes) > REFINED:
-        rows = simulate(program, structure, JUDGED_ON, seed=2)
+        rows = simulate(program, structure, _affordable(len(structure.statements), JUDGED_ON), seed=2)
         again = replace(program, tilt=refined(rows, structure.statements, tilt))
         progress(0.95)
         better = _outcomes(again, structure)
         if _excess(better) < _excess(outcomes):
             return again, better
     return tilted, outcomes
+
+
+def _affordable(statements: int, most: int) -> int:
+    """Return on how many rows a tilt is found: its cost grows with the square of the statements."""
+    rows = most
+    while rows > FEWEST and rows * statements**2 > DEAREST:
+        rows //= 2
+    return rows
 
 
 def _outcomes(program: Program, structure: Structure) -> tuple[Outcome, ...]:
