@@ -196,8 +196,8 @@ class Missingness:
         value = float(score[judged].mean())
         baseline = None if held_score is None else float(held_score[judged].mean())
         told = _sayable(made.sum(axis=0), len(made), cell)
-        covariance = _covariance(real, shares, train, tables.group) + _covariance(
-            made, told, synthetic, tables.group
+        covariance = _covariance(real, shares, train, tables.group, cell) + _covariance(
+            made, told, synthetic, tables.group, cell
         )
         distance = mean_distance(
             (told - shares)[judged],
@@ -267,10 +267,13 @@ def _sayable(absent: NDArray[np.int64], n: int, cell: int) -> Floats:
     return shares
 
 
-def _covariance(rows: NDArray[np.bool_], shares: Floats, frame: pd.DataFrame, group: str | None) -> Floats:
+def _covariance(
+    rows: NDArray[np.bool_], shares: Floats, frame: pd.DataFrame, group: str | None, cell: int
+) -> Floats:
     """Return the covariance of the columns' shares; rows of one person are no independent ones.
 
-    Where a share may not be said exactly, its variance is that of the share that is said instead.
+    Where a share may not be said exactly, what is said instead varies by less, and to few values; its
+    variance is that of what would be said of tables that have the said share, so that it tells no more.
     """
     centred = rows - rows.mean(axis=0)
     if group is not None:
@@ -281,8 +284,19 @@ def _covariance(rows: NDArray[np.bool_], shares: Floats, frame: pd.DataFrame, gr
     result: Floats = centred.T @ centred / len(rows) ** 2
     unsaid = np.flatnonzero(np.abs(shares - rows.mean(axis=0)) > 1e-12)
     result[unsaid], result[:, unsaid] = 0.0, 0.0
-    result[unsaid, unsaid] = shares[unsaid] * (1 - shares[unsaid]) / len(rows)
+    result[unsaid, unsaid] = [
+        _variance_of_the_sayable(float(shares[place]), len(rows), cell) for place in unsaid
+    ]
     return result
+
+
+def _variance_of_the_sayable(share: float, n: int, cell: int) -> float:
+    from scipy.stats import binom
+
+    counts = np.arange(n + 1)
+    chances = binom.pmf(counts, n, share)
+    said = _sayable(counts, n, cell)
+    return float(chances @ (said - chances @ said) ** 2)
 
 
 def _pattern_complement(real: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

@@ -146,6 +146,31 @@ def _as_likely(high: float, truth: float) -> float:
     return 2 * truth - high if high <= 2 * truth else high - high * high / (2 * truth)
 
 
+def mid_p(hits: int, n: int) -> tuple[float, float]:
+    """Return the mid-P interval of a share at 95 % (Lancaster 1961; Agresti & Gottard 2005).
+
+    Parameters
+    ----------
+    hits, n : int
+        n ≥ 1.
+
+    Notes
+    -----
+    Of rare events it is narrower than Wilson's where none was seen, and holds the truth more often where
+    one was: its lower end falls to a twentieth of what a single one suggests, Wilson's to a sixth.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import bdtr
+
+    def below(share: float) -> float:
+        return (float(bdtr(hits, n, share)) + (float(bdtr(hits - 1, n, share)) if hits else 0.0)) / 2
+
+    share = hits / n
+    low = 0.0 if hits == 0 else float(brentq(lambda p: below(p) - 0.975, 0.0, share))
+    high = 1.0 if hits == n else float(brentq(lambda p: below(p) - 0.025, share, 1.0))
+    return low, high
+
+
 def rare(count: float, unit: float) -> tuple[float, float]:
     """Return a 95 % interval of a sum of rare events of unequal weight.
 

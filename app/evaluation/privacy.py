@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from app.evaluation.base import Depth, Dimension, MatchTally, NotMeasured, Score, Tables
 from app.evaluation.columns import codes, numbers, pooled
+from app.evaluation.intervals import mid_p
 from app.schema.table import Field, TableSchema
 
 
@@ -133,14 +134,14 @@ class IdenticalMatchShare:
             for frame in tables.synthetic:
                 counter.add(frame)
             tally = counter.tally
-        interval = wilson(tally.matches, tally.rows)
+        interval = mid_p(tally.matches, tally.rows)
         baseline = holdout_interval = None
         reading = f"{tally.matches:,} of {tally.rows:,} synthetic rows are identical to a training row"
         if tables.holdout is not None and len(tables.holdout):
             held = MatchCounter(tables.schema, tables.train)
             held.add(tables.holdout)
             baseline = held.tally.matches / held.tally.rows
-            holdout_interval = list(wilson(held.tally.matches, held.tally.rows))
+            holdout_interval = list(mid_p(held.tally.matches, held.tally.rows))
             reading += f"; of the real holdout rows, which no generator saw, {baseline:.2%} are, by chance"
         return Score(
             value=tally.matches / tally.rows,
@@ -152,7 +153,7 @@ class IdenticalMatchShare:
                 "matches": tally.matches,
                 "rows": tally.rows,
                 "holdout_interval": holdout_interval,
-                "interval": "Wilson, 95 %",
+                "interval": "mid-P, 95 %",
                 "compared_columns": [field.name for field in fields],
                 "left_out_columns": [field.name for field in tables.schema.fields if field not in fields],
             },

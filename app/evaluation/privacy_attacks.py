@@ -91,7 +91,7 @@ def _attacked(space: Space, made: int, seed: int) -> dict[str, object]:
         "train_persons": min(len(space.train), MOST_TARGETS),
         "holdout_persons": min(len(space.holdout), MOST_TARGETS),
         "seed": seed,
-        "interval": "95 %, a score interval of the ratio of failures (Koopman 1984); of means over columns "
+        "interval": "95 %, from Jeffreys' intervals of both rates (Zou & Donner 2008); of means over columns "
         "from Wilson's intervals of both rates",
     }
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from app.evaluation.base import Score, Tables
 from app.evaluation.columns import Codes, Floats
+from app.evaluation.intervals import mid_p
 from app.evaluation.privacy import wilson
 from app.evaluation.privacy_distance import (
     MOST_ROWS,
@@ -43,7 +44,7 @@ class NearMatchShare(OnPersons):
         share, baseline = float(made.mean()), float(held.mean())
         return Score(
             value=share,
-            interval=wilson(int(made.sum()), len(made)),
+            interval=mid_p(int(made.sum()), len(made)),
             baseline=baseline,
             reading=(
                 f"{share:.2%} of the synthetic rows agree with a training row in all columns but at most "
@@ -53,9 +54,9 @@ class NearMatchShare(OnPersons):
                 "aggregate": "near matches / rows",
                 "near_matches": int(made.sum()),
                 "rows": len(made),
-                "holdout_interval": list(wilson(int(held.sum()), len(held))),
+                "holdout_interval": list(mid_p(int(held.sum()), len(held))),
                 "grid": f"numbers are rounded to {TOLERANCE:g} interquartile ranges of the train part",
-                "interval": "Wilson, 95 %",
+                "interval": "mid-P, 95 %",
                 "compared_columns": [field.name for field in space.fields],
             },
         )
@@ -147,10 +148,23 @@ def _ratio(squares: Floats) -> Floats:
 def _share(
     values: Floats, near_train: Codes, near_holdout: Codes, units: int
 ) -> tuple[float, tuple[float, float]]:
+    from scipy.stats import t
+
     share = min(max(float(values.mean()), 0.0), 1.0)
     variance = in_two_ways(values, near_train, near_holdout)
-    found = rate_with(share, variance, float(len(values)), units)
+    # A variance that few neighbours tell is itself uncertain: Student's quantile, with as many degrees of
+    # freedom as equally large clusters would have (Carter, Schnepel & Steigerwald 2017).
+    clusters = min(_even(near_train), _even(near_holdout))
+    variance *= (float(t.ppf(0.975, max(clusters - 1, 2.0))) / Z) ** 2
+    # Means over samples vary less than coins: they are worth more trials than there are rows.
+    found = rate_with(share, variance, math.inf, units)
     return share, (found.low, found.high)
+
+
+def _even(neighbours: Codes) -> float:
+    """Return how many clusters of one size would be as uneven evidence as those with a common neighbour."""
+    sizes = np.bincount(neighbours)
+    return float(sizes.sum()) ** 2 / float((sizes.astype(np.float64) ** 2).sum())
 
 
 def _sizes(space: Space, synthetic: int, train: int, holdout: int) -> dict[str, object]:
@@ -159,7 +173,7 @@ def _sizes(space: Space, synthetic: int, train: int, holdout: int) -> dict[str, 
         "train_persons": train,
         "holdout_persons": holdout,
         "interval": "Wilson, 95 %, at the number of independent rows that their common neighbours leave "
-        "(two-way clustered variance, Cameron, Gelbach & Miller 2011)",
+        "(two-way clustered variance, Cameron, Gelbach & Miller 2011, with Student's quantile)",
     }
     if max(len(space.synthetic), len(space.train), len(space.holdout)) > MOST_ROWS:
         known["sample"] = (

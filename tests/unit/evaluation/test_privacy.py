@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from app.evaluation.base import MatchTally, NotMeasured, Score, Tables
+from app.evaluation.intervals import mid_p
 from app.evaluation.privacy import IdenticalMatchShare, MatchCounter, RepeatedRowShare, fingerprints, wilson
 from app.schema.parse import parse_schema
 from app.schema.table import TableSchema
@@ -26,6 +28,14 @@ def test_wilson_as_published() -> None:
     assert wilson(29, 29)[1] == 1.0
 
 
+def test_mid_p_ends_are_where_half_of_what_was_seen_makes_a_tail() -> None:
+    low, high = mid_p(3, 50)
+    for end, tail in ((low, 1 - binom.cdf(3, 50, low)), (high, binom.cdf(2, 50, high))):
+        assert tail + binom.pmf(3, 50, end) / 2 == pytest.approx(0.025)
+    assert mid_p(0, 50) == (0.0, pytest.approx(1 - 0.05 ** (1 / 50)))
+    assert mid_p(50, 50)[1] == 1.0
+
+
 def test_copied_rows_are_counted_exactly(
     tables: Tables, synthetic: pd.DataFrame, train: pd.DataFrame
 ) -> None:
@@ -34,7 +44,7 @@ def test_copied_rows_are_counted_exactly(
     assert isinstance(score, Score)
     assert score.details["matches"] == 37
     assert score.value == 37 / 1037
-    assert score.interval == wilson(37, 1037)
+    assert score.interval == mid_p(37, 1037)
     assert score.baseline == 0.0
 
 

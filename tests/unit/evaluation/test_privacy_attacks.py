@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import beta
 
 from app.evaluation.base import Metric, NotMeasured, Score, Tables
 from app.evaluation.privacy import wilson
 from app.evaluation.privacy_attacks import AttributeInference, Linkability
 from app.evaluation.privacy_distance import Space, nearest, space_of
-from app.evaluation.privacy_rates import Rate, advantage, in_two_ways, none_in, one_in, rate
+from app.evaluation.privacy_rates import Rate, advantage, gained, in_two_ways, none_in, one_in, rate
 from app.evaluation.privacy_similarity import (
     DcrShare,
     MembershipInference,
@@ -248,6 +249,14 @@ class TestRates:
         gain = advantage(nothing, nothing)
         assert (gain.value, gain.high) == (0.0, pytest.approx(wilson(0, 73)[1]))
         assert gain.high <= 0.05
+
+    def test_few_successes_are_bounded_by_jeffreys_arms(self) -> None:
+        gain = gained(np.r_[np.ones(2), np.zeros(98)], np.r_[np.ones(1), np.zeros(49)])
+        # Both rates are 0.02; Jeffreys' intervals are the beta distribution's quantiles.
+        up = beta.ppf(0.975, 2.5, 98.5) - 0.02
+        down = 0.02 - beta.ppf(0.025, 1.5, 49.5)
+        assert gain.value == pytest.approx(0.0)
+        assert gain.high == pytest.approx(np.hypot(up / 0.98, down / 0.98))
 
     def test_an_attack_that_always_works_gains_nothing(self) -> None:
         always = rate(np.ones(50))
