@@ -24,13 +24,14 @@ from app.blueprint.ordering import (
 )  # fmt: skip
 from app.blueprint.rows import Floats, Rows
 from app.blueprint.sample import Order, Program
-from app.blueprint.simulation import simulate
+from app.blueprint.simulation import simulate, widening
 from app.blueprint.standins import StandIns
 from app.blueprint.statements import Statement, measure
 from app.blueprint.structure import even_levels, fields_of_rules, single_levels
 from app.schema.table import Condition
 
 ROWS = 32_768
+FEWEST = 8_192
 NEVER = 0.003
 """Share of a distribution that no candidate keeps, from which on it is bounded."""
 
@@ -124,8 +125,8 @@ class Calibration:
 
     def simulated(self, program: Program) -> Rows:
         """Simulate a program."""
-        wide = len(self.parameters.structure.marginals) > 100
-        return simulate(program, self.parameters.structure, ROWS // 4 if wide else ROWS)
+        structure = self.parameters.structure
+        return simulate(program, structure, max(ROWS >> widening(structure), FEWEST))
 
     def move(self, rows: Rows) -> bool:
         """Move everything towards what is stated; say whether anything was far off."""

@@ -7,20 +7,20 @@ rounding in place, compared with what is stated, and moved. What still is off is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from threadpoolctl import threadpool_limits
 
-from app.blueprint.calibration import Calibration
+from app.blueprint.calibration import ROWS, Calibration
 from app.blueprint.cells import joint_block
 from app.blueprint.model_parameters import Parameters
 from app.blueprint.reweighting import loss
 from app.blueprint.rows import Rows
 from app.blueprint.sample import Program
 from app.blueprint.signs import guessed_signs
-from app.blueprint.simulation import forget, lost, simulate
-from app.blueprint.statements import Outcome, Statement, measure
+from app.blueprint.simulation import forget, lost, simulate, widening
+from app.blueprint.statements import Measured, Outcome, Statement, measure
 from app.blueprint.structure import Structure, implied_between, structure_of
 from app.blueprint.tilting import find_tilt, refined
 from app.schema.table import Field, TableSchema
@@ -30,16 +30,20 @@ TILTED = 2
 """Ways that are corrected to the end, where the best is not good."""
 
 GOOD = 2.0
-"""Sum of gaps beyond half a tolerance each, at which no other way is tried."""
+GOOD_EACH = 0.01
+"""Sum of gaps beyond half a tolerance each, at which no other way is tried; of many statements, for each."""
 
 FINE = 0.5
 """Distance, in tolerances, that is good enough: chance alone makes a fifth of one."""
 
 TILTED_ON = 65_536
 JUDGED_ON = 262_144
+LEAST_JUDGED = 65_536
 FEWEST = 16_384
 DEAREST = 1e10
 """Rows times squared statements that a step of the tilt may cost: about half a second."""
+
+SHARES = frozenset({"proportion", "missing"})
 
 WIDE = 60
 """Columns from which on fewer rows are simulated."""
@@ -49,6 +53,15 @@ REFINED = 0.6
 
 PATIENCE = 7
 """Passes without a gain after which no more are made."""
+
+AT_REST = 2
+"""The same, where all is good."""
+
+POLISHED = 3
+"""Passes on many rows, once few show no more."""
+
+CHANCE = 50.0
+"""Tolerances by which chance puts a correlation off, times the root of the rows; a share by twice as many."""
 
 BEHIND = 1.5
 """How many times a rival's loss another way may still have after a few passes."""
@@ -126,11 +139,15 @@ def _ways(
 ) -> list[Program]:
     """Return the programs that calibration comes to, one way and another, the best first."""
     calibration = Calibration(parameters.copied(), signs)
+    statements = parameters.structure.statements
+    good = max(GOOD, GOOD_EACH * len(statements))
     ways = calibration.others if len(parameters.structure.marginals) <= WIDE else ()
     found = [_calibrated(calibration, lambda share: progress(0.1 + 0.3 * share))]
+    if statements and found[0].settled and found[0].far < good:
+        return [_polished(calibration, found[0].program)]
     for number, way in enumerate(ways):
         best = min(found, key=lambda one: one.missed)
-        if best.far < GOOD:
+        if best.far < good:
             break
         rival = Calibration(parameters.copied(), signs, way)
         found.append(_calibrated(rival, lambda share: None, best.missed))
@@ -140,11 +157,12 @@ def _ways(
 
 @dataclass(frozen=True, eq=False)
 class _Calibrated:
-    """A program, the sum of its gaps, and the sum of what is beyond half a tolerance."""
+    """A program, the sum of its gaps, the sum of what is beyond half a tolerance, whether all is at rest."""
 
     program: Program
     missed: float
     far: float
+    settled: bool = False
 
 
 def _calibrated(
@@ -153,6 +171,7 @@ def _calibrated(
     """Return the best program of some passes; soon given up where a rival is far ahead."""
     statements = calibration.parameters.structure.statements
     best, improved = _Calibrated(calibration.program(), math.inf, math.inf), 0
+    good = max(GOOD, GOOD_EACH * len(statements))
     for number in range(PASSES):
         candidate = calibration.program()
         rows = calibration.simulated(candidate)
@@ -162,11 +181,40 @@ def _calibrated(
         if missed < 0.97 * best.missed:
             improved = number
         if missed < best.missed:
-            best = _Calibrated(candidate, missed, loss(measured, FINE) + lost(rows))
+            best = _Calibrated(candidate, missed, _far(statements, measured, rows))
         progress((number + 1) / PASSES)
+        if number - improved >= AT_REST and best.far < good:
+            return replace(best, settled=True)
         if number - improved >= PATIENCE or (number >= PATIENCE and best.missed > BEHIND * rival):
             break
         if not calibration.move(rows):
+            return replace(best, settled=True)
+    return best
+
+
+def _far(statements: Sequence[Statement], measured: Sequence[Measured], rows: Rows) -> float:
+    """Return the sum of what is off by more than is good enough, as far as so few rows can tell."""
+    fewer = math.sqrt(ROWS / max(rows.drawn, 1))
+    found = lost(rows)
+    for share in (False, True):
+        free = FINE * max(fewer * (1 + share), 1.0) if fewer > 1 else FINE
+        chosen = [m for s, m in zip(statements, measured, strict=True) if (s.kind in SHARES) is share]
+        found += loss(chosen, free)
+    return found
+
+
+def _polished(calibration: Calibration, first: Program) -> Program:
+    """Move a calibration that has come to rest on so many rows that chance is small beside a tolerance."""
+    structure = calibration.parameters.structure
+    best, least = first, math.inf
+    for number in range(POLISHED):
+        candidate = calibration.program()
+        rows = simulate(candidate, structure, _judged_on(structure))
+        measured = [measure(statement, rows) for statement in structure.statements]
+        furthest = max(abs(item.gap) for item in measured)
+        if furthest < least:
+            best, least = candidate, furthest
+        if furthest <= FINE / 2 or number == POLISHED - 1 or not calibration.move(rows):
             break
     return best
 
@@ -198,6 +246,9 @@ def _tilted(
     """Correct what is still off; return what then became of each statement, on rows of their own."""
     if not structure.statements:
         return program, ()
+    outcomes = _outcomes(program, structure)
+    if _sufficient(outcomes, _judged_on(structure)):
+        return program, outcomes
     wide = len(structure.marginals) > WIDE
     rows = simulate(program, structure, _affordable(len(structure.statements), TILTED_ON))
     tilt, _ = find_tilt(rows, structure.statements)
@@ -214,6 +265,16 @@ def _tilted(
     return tilted, outcomes
 
 
+def _sufficient(outcomes: Sequence[Outcome], rows: int) -> bool:
+    """Whether chance alone puts the furthest of so many statements as far off: no tilt would bring more."""
+    furthest = math.sqrt(2 * math.log(len(outcomes) + 1))  # of so many standard normal values
+    return all(
+        outcome.moved
+        <= FINE / 2 + (2 if outcome.statement.kind in SHARES else 1) * CHANCE * furthest / math.sqrt(rows)
+        for outcome in outcomes
+    )
+
+
 def _affordable(statements: int, most: int) -> int:
     """Return on how many rows a tilt is found: its cost grows with the square of the statements."""
     rows = most
@@ -222,9 +283,12 @@ def _affordable(statements: int, most: int) -> int:
     return rows
 
 
+def _judged_on(structure: Structure) -> int:
+    return max(JUDGED_ON >> widening(structure), LEAST_JUDGED)
+
+
 def _outcomes(program: Program, structure: Structure) -> tuple[Outcome, ...]:
-    size = JUDGED_ON if len(structure.marginals) <= WIDE else JUDGED_ON // 8
-    rows = simulate(program, structure, size, seed=1)
+    rows = simulate(program, structure, _judged_on(structure), seed=1)
     return tuple(_outcome(statement, rows) for statement in structure.statements)
 
 

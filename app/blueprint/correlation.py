@@ -14,6 +14,9 @@ from app.blueprint.rows import Floats
 BARRIER = 2e-4
 """Weight of the log-determinant: keeps the matrix positive definite, and moves wanted entries little."""
 
+MANY = 100
+"""Columns from which on fewer steps are remembered: they cost more than they save."""
+
 
 def nearest_correlation(
     size: int, pairs: NDArray[np.int64], wanted: Floats, weights: Floats, start: Floats | None = None
@@ -88,7 +91,7 @@ def _least_squares(
             first[lower],
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": 400 if start is None else 60, "maxcor": 20},
+            options={"maxiter": 400 if start is None else 60, "maxcor": 20 if size <= MANY else 6},
         )
     unit = factor(found.x)[0]
     unit = unit * np.where(np.diag(unit) < 0, -1.0, 1.0)[None, :]  # the same products, a positive diagonal

@@ -45,6 +45,7 @@ def induced_effects(
     loose = np.array([frozenset((latents[i], latents[j])) not in tied for i, j in pairs])
     wanted = parameters.wanted.mean(axis=0) * loose
     factor = nearest_correlation(len(latents), pairs, wanted, parameters.weights)
+    parameters.factors = [factor] * len(parameters.wanted)  # to begin with
     matrix = factor @ factor.T
     sources: dict[tuple[str, ...], dict[int, Floats]] = {}
     for (name, fields), sizes in parameters.effects.items():
@@ -52,12 +53,13 @@ def induced_effects(
     for name, fields in structure.keys.items():
         if name not in parameters.orders:
             sources.setdefault(fields, {})[latents.index(name)] = _keyed(parameters, name)
+    stated_by = _stated_by(parameters)
     found: dict[tuple[str, tuple[str, ...]], Floats] = {}
     for fields, known in sources.items():
         places = sorted(known)
         inner = matrix[np.ix_(places, places)] + RIDGE * np.eye(len(places))
         for place, name in enumerate(latents):
-            if place in known or _stated_by(parameters, name, fields):
+            if place in known or stated_by[name].intersection(fields):
                 continue
             slopes = np.linalg.solve(inner, matrix[places, place])
             mean: Floats = np.asarray(slopes @ np.stack([known[one] for one in places]))
@@ -66,11 +68,15 @@ def induced_effects(
     return found
 
 
-def _stated_by(parameters: Parameters, name: str, fields: tuple[str, ...]) -> bool:
-    """Whether something is said of how a number depends on any of the fields."""
-    if name not in parameters.orders and set(fields) & set(parameters.structure.keys.get(name, ())):
-        return True
-    return any(latent == name and set(fields) & set(by) for latent, by in parameters.effects)
+def _stated_by(parameters: Parameters) -> dict[str, set[str]]:
+    """Return the fields by which something is said of each number."""
+    found: dict[str, set[str]] = {name: set() for name in parameters.structure.latents}
+    for name, key in parameters.structure.keys.items():
+        if name in found and name not in parameters.orders:
+            found[name] |= set(key)
+    for name, fields in parameters.effects:
+        found[name] |= set(fields)
+    return found
 
 
 def _shares(parameters: Parameters, fields: tuple[str, ...], size: int) -> Floats:

@@ -28,18 +28,19 @@ from app.schema.rules import Expression
 from app.schema.table import Field
 
 STEP = 1 / 32
+MOST_CENTRES = 48
+"""Classes of effects up to which their mixture is summed term by term, and not as a convolution."""
+
 REACH = 9.0
 LARGEST_EFFECT = 4.4
 
 
-@dataclass(eq=False)
-class Effect:
-    """What a factor (levels of some fields of one block) adds to a latent column."""
+@dataclass(frozen=True, eq=False)
+class Numbered:
+    """The combinations of levels of some fields in the states of a block."""
 
-    latent: str
-    factor: tuple[str, ...]
-    sizes: Floats
-    pattern: Floats | None = None
+    states: NDArray[np.int16]
+    combination: NDArray[np.int64]
 
 
 @dataclass(eq=False)
@@ -73,6 +74,7 @@ class Parameters:
     odds: dict[str, float] = field(default_factory=dict)
     emptied: dict[str, float] = field(default_factory=dict)
     made: dict[str, Latent] = field(default_factory=dict)
+    numbered: dict[tuple[int, tuple[str, ...]], Numbered] = field(default_factory=dict)
 
     def copied(self) -> Parameters:
         """Return parameters that can be moved without moving these."""
@@ -92,14 +94,20 @@ class Parameters:
 
     def combination(self, block: int, fields: tuple[str, ...]) -> NDArray[np.int64]:
         """Return the number of each cell's combination of levels, −1 where one is missing."""
+        states = self.blocks[block].states
+        known = self.numbered.get((block, fields))
+        if known is not None and known.states is states:
+            return known.combination
         schema = self.structure.schema
-        found = np.zeros(len(self.blocks[block].weights), np.int64)
+        found = np.zeros(len(states), np.int64)
         absent = np.zeros(len(found), np.bool_)
         for name in fields:
             codes = self.blocks[block].codes(name).astype(np.int64)
             absent |= codes < 0
             found = found * len(schema[name].levels or ()) + np.maximum(codes, 0)
         found[absent] = -1
+        found.flags.writeable = False
+        self.numbered[block, fields] = Numbered(states, found)
         return found
 
     def correlate(self) -> None:
@@ -165,18 +173,11 @@ class Parameters:
         """Build the program that these parameters make."""
         structure, schema = self.structure, self.structure.schema
         effects = self._effects()
-        means = [
-            np.sqrt(
-                1
-                + sum(
-                    _variance(block.weights, effect[:, place])
-                    for block, effect in zip(self.blocks, effects, strict=True)
-                    if effect is not None
-                )
-            )
-            for place in range(len(structure.latents))
-        ]
-        scale = np.array(means) if means else np.zeros(0)
+        variance = np.ones(len(structure.latents))
+        for block, effect in zip(self.blocks, effects, strict=True):
+            if effect is not None:
+                variance += effect**2 @ block.weights - (effect @ block.weights) ** 2
+        scale = np.sqrt(variance)
         latents = [
             self._latent(place, name, effects, scale[place]) for place, name in enumerate(structure.latents)
         ]
@@ -184,7 +185,7 @@ class Parameters:
             np.stack([(L / scale[:, None]).T for L in self.factors]) if len(latents) else np.zeros((1, 0, 0))
         )
         scaled = tuple(
-            None if effect is None else (effect / scale[None, :]).astype(np.float32) for effect in effects
+            None if effect is None else (effect / scale[:, None]).astype(np.float32) for effect in effects
         )
         stratum = None
         if self.stratum is not None:
@@ -206,7 +207,7 @@ class Parameters:
             if len(latents)
             else np.zeros((1, 0, 0), np.float32),
             stratum,
-            tuple(None if effect is None else np.ascontiguousarray(effect[:, back]) for effect in scaled),
+            tuple(None if effect is None else np.ascontiguousarray(effect[back].T) for effect in scaled),
             self._gaps(),
             tuple(self.orders.values()),
             solved,
@@ -259,7 +260,9 @@ class Parameters:
         return [names.index(n) for n in done]
 
     def _effects(self) -> list[Floats | None]:
+        """Return what each block's cells add, shape (latents, cells)."""
         latents = self.structure.latents
+        places = {name: place for place, name in enumerate(latents)}
         found: list[Floats | None] = [None] * len(self.blocks)
         for (name, factor), sizes in self.effects.items():
             if not sizes.any():
@@ -267,12 +270,12 @@ class Parameters:
             block = self.structure.home[factor[0]]
             total = found[block]
             if total is None:
-                total = found[block] = np.zeros((len(self.blocks[block].weights), len(latents)))
-            combination = self.combination(block, factor)
-            total[:, latents.index(name)] += np.where(combination >= 0, sizes[combination], 0.0)
+                total = found[block] = np.zeros((len(latents), len(self.blocks[block].weights)))
+            # The last place is for cells where one of the fields is missing: their number is -1.
+            total[places[name]] += np.append(sizes, 0.0)[self.combination(block, factor)]
         for block, effect in enumerate(found):
             if effect is not None:
-                centred = effect - self.blocks[block].weights @ effect
+                centred = effect - (effect @ self.blocks[block].weights)[:, None]
                 found[block] = np.clip(centred, -LARGEST_EFFECT, LARGEST_EFFECT)
         return found
 
@@ -333,14 +336,14 @@ class Parameters:
         size = int(2 * REACH / STEP) + 1
         total: Floats | None = None
         for number, (block, effect) in enumerate(zip(self.blocks, effects, strict=True)):
-            if effect is None or not effect[:, place].any():
+            if effect is None or not effect[place].any():
                 continue
             weights = block.weights
             for mask in (key, applies):
                 if mask is not None and mask[0] == number and (weights * mask[1]).sum() > 1e-12:
                     weights = weights * mask[1]
             weights = weights / weights.sum()
-            at = (np.clip(effect[:, place], -REACH / 2, REACH / 2) + REACH) / STEP
+            at = (np.clip(effect[place], -REACH / 2, REACH / 2) + REACH) / STEP
             low = np.floor(at).astype(np.int64)
             share = at - low
             mass = np.zeros(size)
@@ -350,6 +353,8 @@ class Parameters:
         if total is None:
             return np.asarray(ndtr(NODES * scale))
         kept = np.flatnonzero(total > 1e-9)
+        if len(kept) > MOST_CENTRES:
+            return _mixture(total, NODES * scale)
         centres = kept * STEP - REACH
         return np.asarray(ndtr(NODES[:, None] * scale - centres[None, :]) @ (total[kept] / total[kept].sum()))
 
@@ -409,9 +414,17 @@ def _missing_by_cell(strata: list[tuple[Mask, float]], weights: Floats) -> Float
     return found
 
 
-def _variance(weights: Floats, values: Floats) -> float:
-    centre = float(weights @ values)
-    return float(weights @ (values - centre) ** 2)
+def _mixture(mass: Floats, at: Floats) -> Floats:
+    """Return the distribution function of a standard normal value plus one on the grid of effects."""
+    from scipy.special import ndtr, ndtri
+
+    reach = int(REACH / STEP)
+    beyond = int(np.ceil(np.abs(at).max() / STEP)) + 1
+    grid = np.arange(-beyond, beyond + 1) * STEP
+    around = np.arange(-beyond - reach, beyond + reach + 1) * STEP
+    shares = np.convolve(ndtr(around), mass / mass.sum(), mode="valid")
+    scores = ndtri(np.clip(shares, 1e-300, 1 - 1e-16))
+    return np.asarray(ndtr(np.interp(at, grid, scores)))
 
 
 def _added(first: Floats, second: Floats) -> Floats:

@@ -30,6 +30,9 @@ SLOTS = 65_536
 PER_UNIT = 4_096
 """Slots of a look-up table in one unit of the latent scale: 65,536 of them reach from −8 to 8."""
 
+FEW_TICKS = 2_048
+"""Ticks up to which the slots where one ends and the next begins are looked for."""
+
 NODES = np.linspace(-8, 8, 1025)
 
 
@@ -70,8 +73,9 @@ class Latent:
     @functools.cached_property
     def table(self) -> NDArray[Any]:
         """Return ticks (or codes) by key and slot, shape (keys × 65,536,), in their smallest type."""
-        shares = self.slot_shares
-        whole = np.concatenate([m._ticks(p) for m, p in zip(self.marginals, shares, strict=True)])
+        whole = np.concatenate(
+            [_ticks_by_slot(m, row) for m, row in zip(self.marginals, self.scores, strict=True)]
+        )
         for small in (np.int16, np.int32):
             if whole.min(initial=0) >= np.iinfo(small).min and whole.max(initial=0) <= np.iinfo(small).max:
                 return whole.astype(small)
@@ -96,12 +100,31 @@ class Latent:
     @property
     def slot_shares(self) -> Floats:
         """Return the distribution function at the middle of each slot, shape (keys, 65,536)."""
-        middles = (np.arange(SLOTS) + 0.5) / PER_UNIT - SLOTS / PER_UNIT / 2
-        return np.stack([between(middles, row) for row in self.scores])
+        return np.stack([between(_middles(np.arange(SLOTS)), row) for row in self.scores])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the table behind: it is made again in a few milliseconds."""
         return {name: value for name, value in self.__dict__.items() if name != "table"}
+
+
+def _middles(slots: Ints) -> Floats:
+    return (slots + 0.5) / PER_UNIT - SLOTS / PER_UNIT / 2
+
+
+def _ticks_by_slot(marginal: Marginal, shares: Floats) -> Ints:
+    """Return a distribution's tick in each slot, from the distribution function at `NODES`."""
+    upper = np.cumsum(marginal.weights)
+    if len(upper) > FEW_TICKS or (marginal.first != marginal.last).any():
+        return marginal._ticks(between(_middles(np.arange(SLOTS)), shares))
+    # One tick in each bin: where it begins is found by halving, at a fraction of the slots.
+    low = np.zeros(len(upper) - 1, np.int64)
+    high = np.full(len(upper) - 1, SLOTS)
+    while (low < high).any():
+        slot = (low + high) // 2
+        below = (low < high) & (between(_middles(slot), shares) * upper[-1] < upper[:-1])
+        low, high = np.where(below, slot + 1, low), np.where(below, high, slot)
+    widths = np.diff(np.concatenate([[0], np.maximum.accumulate(low), [SLOTS]]))
+    return np.repeat(marginal.first, widths)
 
 
 def between(z: Floats, shares: Floats) -> Floats:

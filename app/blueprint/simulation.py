@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,19 @@ from app.blueprint.program import Program
 from app.blueprint.rows import Rows
 from app.blueprint.structure import Structure
 
-MOST_DIMENSIONS = 64
+MOST_DIMENSIONS = 24
+"""Of Sobol points: in more, some pairs of columns are far from even at any number of rows that is drawn."""
+
+NARROW = 25
+"""Columns up to which all rows are simulated."""
 
 DEAREST = 20.0
 """What losing nearly every candidate counts, in the sum of gaps."""
+
+
+def widening(structure: Structure) -> int:
+    """Return how often the rows to simulate are halved, for as many numbers with more columns."""
+    return math.ceil(math.log2(max(len(structure.marginals) / NARROW, 1.0)))
 
 
 def lost(rows: Rows) -> float:
@@ -31,8 +41,9 @@ def forget() -> None:
 def simulate(program: Program, structure: Structure, n: int, seed: int = 0) -> Rows:
     """Return the candidates that keep every rule, weighted as the program's tilt accepts them.
 
-    Latent values are scrambled Sobol points (A. B. Owen, 1995) whose first two moments are exact, cells come
-    in their exact shares: statistics are a few times as precise as those of random rows.
+    Latent values are scrambled Sobol points (A. B. Owen, 1995), in many dimensions a Latin hypercube (M. D.
+    McKay et al., 1979), whose first two moments are exact; cells come in their exact shares: statistics are
+    up to a few times as precise as those of random rows.
     """
     rng = np.random.Generator(np.random.SFC64(seed))
     cells = [block.even(n, rng) for block in program.blocks]
@@ -73,7 +84,9 @@ def _even_normals(size: int, n: int, seed: int) -> NDArray[np.float32]:
         points = qmc.Sobol(size, scramble=True, seed=np.random.default_rng(seed)).random(n).T
         normal = ndtri(np.clip(points, 1e-9, 1 - 1e-9))
     else:
-        normal = np.random.Generator(np.random.SFC64([seed, 1])).standard_normal((size, n))
+        rng = np.random.Generator(np.random.SFC64([seed, 1]))
+        levels = ndtri((np.arange(n) + 0.5) / n)
+        normal = np.stack([rng.permutation(levels) for _ in range(size)])
     normal = normal - normal.mean(axis=1, keepdims=True)
     normal = np.linalg.inv(np.linalg.cholesky(np.cov(normal, ddof=0).reshape(size, size))) @ normal
     found = np.ascontiguousarray(normal, np.float32)
