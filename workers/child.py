@@ -15,6 +15,7 @@ if __name__ == "__main__":
 import contextlib
 import errno
 import faulthandler
+import importlib
 import json
 import logging
 import os
@@ -32,6 +33,10 @@ from app.problem_objects import problem_of
 from workers import log
 
 logger = logging.getLogger("synthward.child")
+
+
+OFTEN_WANTED = ("app.blueprint.compile", "scipy.optimize", "scipy.stats.qmc")
+"""What a blueprint takes a second to import."""
 
 
 class Mouth:
@@ -86,6 +91,8 @@ def main() -> None:
     os.dup2(nowhere, 2)
     mouth.say({"ready": True})
     room = Workroom(settings, mouth)
+    for wanted in OFTEN_WANTED:  # while nobody waits, at best
+        importlib.import_module(wanted)
     while True:
         order = orders.get()
         if order["do"] == "end":

@@ -19,7 +19,7 @@ from app.blueprint.reweighting import loss
 from app.blueprint.rows import Rows
 from app.blueprint.sample import Program
 from app.blueprint.signs import guessed_signs
-from app.blueprint.simulation import forget, lost, simulate, widening
+from app.blueprint.simulation import NARROW, forget, lost, simulate, widening
 from app.blueprint.statements import Measured, Outcome, Statement, measure
 from app.blueprint.structure import Structure, implied_between, structure_of
 from app.blueprint.tilting import find_tilt, refined
@@ -37,7 +37,7 @@ FINE = 0.5
 """Distance, in tolerances, that is good enough: chance alone makes a fifth of one."""
 
 TILTED_ON = 65_536
-JUDGED_ON = 262_144
+JUDGED_ON = 131_072
 LEAST_JUDGED = 65_536
 FEWEST = 16_384
 DEAREST = 1e10
@@ -187,7 +187,9 @@ def _calibrated(
             return replace(best, settled=True)
         if number - improved >= PATIENCE or (number >= PATIENCE and best.missed > BEHIND * rival):
             break
-        if not calibration.move(rows):
+        moved = calibration.move(rows)
+        rows.forget()
+        if not moved:
             return replace(best, settled=True)
     return best
 
@@ -214,7 +216,9 @@ def _polished(calibration: Calibration, first: Program) -> Program:
         furthest = max(abs(item.gap) for item in measured)
         if furthest < least:
             best, least = candidate, furthest
-        if furthest <= FINE / 2 or number == POLISHED - 1 or not calibration.move(rows):
+        moved = furthest > FINE / 2 and number < POLISHED - 1 and calibration.move(rows)
+        rows.forget()
+        if not moved:
             break
     return best
 
@@ -251,13 +255,15 @@ def _tilted(
         return program, outcomes
     wide = len(structure.marginals) > WIDE
     rows = simulate(program, structure, _affordable(len(structure.statements), TILTED_ON))
-    tilt, _ = find_tilt(rows, structure.statements)
+    tilt = find_tilt(rows, structure.statements)
+    rows.forget()
     progress(0.8)
     tilted = replace(program, tilt=tilt)
     outcomes = _outcomes(tilted, structure)
     if tilt is not None and not wide and max(outcome.moved for outcome in outcomes) > REFINED:
         rows = simulate(program, structure, _affordable(len(structure.statements), JUDGED_ON), seed=2)
         again = replace(program, tilt=refined(rows, structure.statements, tilt))
+        rows.forget()
         progress(0.95)
         better = _outcomes(again, structure)
         if _excess(better) < _excess(outcomes):
@@ -284,12 +290,14 @@ def _affordable(statements: int, most: int) -> int:
 
 
 def _judged_on(structure: Structure) -> int:
-    return max(JUDGED_ON >> widening(structure), LEAST_JUDGED)
+    return max(JUDGED_ON >> widening(structure, 2 * NARROW), LEAST_JUDGED)
 
 
 def _outcomes(program: Program, structure: Structure) -> tuple[Outcome, ...]:
     rows = simulate(program, structure, _judged_on(structure), seed=1)
-    return tuple(_outcome(statement, rows) for statement in structure.statements)
+    outcomes = tuple(_outcome(statement, rows) for statement in structure.statements)
+    rows.forget()
+    return outcomes
 
 
 def _excess(outcomes: Iterable[Outcome], free: float = 0.1) -> float:

@@ -59,6 +59,15 @@ class Rows:
         # Places and masks do not depend on weights.
         return replace(self, weights=weights, _cache=self._cache, _weighted={})
 
+    def forget(self) -> None:
+        """Let go of what was found once: it refers back to the rows, and would keep their memory."""
+        self._cache.clear()
+        self._weighted.clear()
+
+    def forget_weighted(self) -> None:
+        """The same, of what was found for these weights alone."""
+        self._weighted.clear()
+
     def __contains__(self, name: str) -> bool:
         """Whether that column is here."""
         return name in self.numbers or name in self.codes
@@ -90,6 +99,8 @@ class Rows:
                 return np.maximum(self.codes[name], 0).astype(np.int64), len(levels)
             here = self.present(name)
             distinct, inverse = self._sorted(name)
+            if len(inverse) == len(here):
+                return inverse, len(distinct)
             place = np.zeros(len(here), np.int64)
             place[here] = inverse
             return place, len(distinct)

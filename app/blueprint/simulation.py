@@ -16,6 +16,7 @@ from app.blueprint.structure import Structure
 MOST_DIMENSIONS = 24
 """Of Sobol points: in more, some pairs of columns are far from even at any number of rows that is drawn."""
 
+AT_ONCE = 16_384
 NARROW = 25
 """Columns up to which all rows are simulated."""
 
@@ -23,9 +24,9 @@ DEAREST = 20.0
 """What losing nearly every candidate counts, in the sum of gaps."""
 
 
-def widening(structure: Structure) -> int:
+def widening(structure: Structure, narrow: int = NARROW) -> int:
     """Return how often the rows to simulate are halved, for as many numbers with more columns."""
-    return math.ceil(math.log2(max(len(structure.marginals) / NARROW, 1.0)))
+    return math.ceil(math.log2(max(len(structure.marginals) / narrow, 1.0)))
 
 
 def lost(rows: Rows) -> float:
@@ -81,14 +82,19 @@ def _even_normals(size: int, n: int, seed: int) -> NDArray[np.float32]:
     if size == 0:
         return np.empty((0, n), np.float32)
     if size <= MOST_DIMENSIONS:
-        points = qmc.Sobol(size, scramble=True, seed=np.random.default_rng(seed)).random(n).T
-        normal = ndtri(np.clip(points, 1e-9, 1 - 1e-9))
+        normal = np.ascontiguousarray(
+            qmc.Sobol(size, scramble=True, seed=np.random.default_rng(seed)).random(n).T
+        )
+        np.clip(normal, 1e-9, 1 - 1e-9, out=normal)
+        ndtri(normal, out=normal)
     else:
         rng = np.random.Generator(np.random.SFC64([seed, 1]))
         levels = ndtri((np.arange(n) + 0.5) / n)
         normal = np.stack([rng.permutation(levels) for _ in range(size)])
-    normal = normal - normal.mean(axis=1, keepdims=True)
-    normal = np.linalg.inv(np.linalg.cholesky(np.cov(normal, ddof=0).reshape(size, size))) @ normal
-    found = np.ascontiguousarray(normal, np.float32)
+    normal -= normal.mean(axis=1, keepdims=True)
+    even = np.linalg.inv(np.linalg.cholesky(normal @ normal.T / n))
+    found = np.empty((size, n), np.float32)
+    for start in range(0, n, AT_ONCE):  # in parts: the whole would be there twice
+        found[:, start : start + AT_ONCE] = even @ normal[:, start : start + AT_ONCE]
     found.flags.writeable = False
     return found

@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from app.blueprint.reweighting import loss, newton_step
 from app.blueprint.rows import Floats, Rows
 from app.blueprint.sample import Tilt
-from app.blueprint.statements import Measured, Statement, measure, step_of
+from app.blueprint.statements import Statement, measure, step_of
 from app.schema.table import Condition, Field, TableSchema
 
 CLASSES = 24
 MOST_CELLS = 6_000
+SLOPES_ON = 32_768
+"""Rows that tell how statements move one another; how far off they are is taken of all."""
+
 ACTIVE = 0.5
 """A statement is corrected where it is further off than this, in tolerances."""
 
@@ -48,7 +51,7 @@ LEAST_KEPT = 0.03
 """Share of candidates that the tilt keeps at least: it is for corrections, not for everything."""
 
 
-def find_tilt(rows: Rows, statements: Sequence[Statement]) -> tuple[Tilt | None, Rows]:
+def find_tilt(rows: Rows, statements: Sequence[Statement]) -> Tilt | None:
     """Find the log-weights under which statements hold.
 
     Parameters
@@ -61,14 +64,12 @@ def find_tilt(rows: Rows, statements: Sequence[Statement]) -> tuple[Tilt | None,
     -------
     Tilt or None
         None where nothing is far enough off.
-    Rows
-        The rows as the tilt weighs them.
     """
     classes = _Classes(rows, statements)
     first = [measure(statement, rows) for statement in statements]
     if max((abs(item.gap) for item in first), default=0.0) <= ACTIVE:
-        return None, rows
-    best = _Found(loss(first), {}, 0.0, rows)
+        return None
+    best = _Found(loss(first), {}, 0.0)
     for hopeless in HOPELESS:
         # What no reweighting brings pulls everything else along: with less of it, more may hold.
         reachable = [
@@ -81,7 +82,7 @@ def find_tilt(rows: Rows, statements: Sequence[Statement]) -> tuple[Tilt | None,
             break
         if not any(hopeless <= abs(item.gap) or abs(item.gap) > HOPELESS[-1] for item in first):
             break
-    return (_packed(best, classes), best.rows) if best.tables else (None, rows)
+    return _packed(best, classes) if best.tables else None
 
 
 def refined(rows: Rows, statements: Sequence[Statement], tilt: Tilt) -> Tilt:
@@ -111,7 +112,6 @@ class _Found:
     loss: float
     tables: dict[tuple[str, ...], Floats]
     top: float
-    rows: Rows
 
 
 def _tilted(
@@ -127,11 +127,15 @@ def _tilted(
     tables = dict(start)
     for axes, table in tables.items():
         exponent += table[classes.of(axes)]
+    part: slice | NDArray[np.int64] = slice(None)
+    if len(rows) > SLOPES_ON:
+        # At random: even draws have patterns that every second row would bring out.
+        part = np.random.Generator(np.random.SFC64(len(rows))).choice(len(rows), SLOPES_ON, replace=False)
     current = rows
     if tables:
         weights = np.exp(np.minimum(exponent - top, 0.0))
         current = rows.reweighted(weights / weights.sum())
-    best = _Found(np.inf, {}, 0.0, rows)
+    best = _Found(np.inf, {}, 0.0)
     moved: set[str] = set()
     improved = 0
     for number in range(passes):
@@ -142,7 +146,7 @@ def _tilted(
         if number - improved >= PATIENCE:
             break
         if excess < best.loss:
-            best = _Found(excess, {axes: table.copy() for axes, table in tables.items()}, top, current)
+            best = _Found(excess, {axes: table.copy() for axes, table in tables.items()}, top)
         off = [
             statement
             for statement, item, can in zip(statements, measured, reachable, strict=True)
@@ -157,16 +161,22 @@ def _tilted(
             for statement, item, can in zip(statements, measured, reachable, strict=True)
             if can and len(moved.intersection(statement.reads)) >= min(2, len(statement.reads))
         ]
-        averaged = classes.averages(chosen, current.weights)
-        features = np.empty((len(chosen), len(rows)), np.float32)
+        weights = current.weights[part]
+        features = np.empty((len(chosen), len(weights)), np.float32)
         influences = np.empty_like(features)
-        for place, ((axes, item), table) in enumerate(zip(chosen, averaged, strict=True)):
-            np.take(table.astype(np.float32), classes.of(axes), out=features[place], mode="clip")
-            influences[place] = item.influence
-        step = newton_step([item for _, item in chosen], influences, features, current.weights)
-        change = step @ features
+        averaged: list[Floats] = []
+        masses: dict[tuple[str, ...], Floats] = {}
+        for place, (axes, item) in enumerate(chosen):
+            influence = item.find()  # one at a time: of all rows and statements they fill the memory
+            averaged.append(classes.average(axes, influence, current.weights, masses))
+            influences[place] = influence[part]
+            features[place] = averaged[-1][classes.of(axes)[part]]
+        step = newton_step([item for _, item in chosen], influences, features, weights / weights.sum())
+        change = np.zeros(len(rows))
+        for (axes, _), table, size in zip(chosen, averaged, step, strict=True):
+            change += (size * table)[classes.of(axes)]
         reach = float(np.quantile(np.abs(change), 1 - TOP_SHARE))
-        step, change = (part * min(1.0, FURTHEST / max(reach, 1e-12)) for part in (step, change))
+        step, change = (whole * min(1.0, FURTHEST / max(reach, 1e-12)) for whole in (step, change))
         for length in LENGTHS:  # a step that leaves next to nothing goes less far
             moved_to = exponent + length * change
             top = float(np.quantile(moved_to, 1 - TOP_SHARE))
@@ -178,6 +188,7 @@ def _tilted(
         exponent = moved_to
         for (axes, _), table, size in zip(chosen, averaged, length * step, strict=True):
             tables[axes] = tables.get(axes, np.zeros(len(table))) + size * table
+        current.forget_weighted()
         current = rows.reweighted(weights / weights.sum())
     return best
 
@@ -198,7 +209,7 @@ class _Classes:
         self.sources: dict[str, str] = {}
         self._ranges: dict[Condition, str] = {}
         self._columns: dict[str, NDArray[np.int32]] = {}
-        self._joint: dict[tuple[str, ...], NDArray[np.int64]] = {}
+        self._joint: dict[tuple[str, ...], NDArray[np.int32]] = {}
         for statement in statements:
             self.axes_of(statement)  # axes are named in the order of the statements
 
@@ -239,27 +250,27 @@ class _Classes:
         self.edges[axis] = np.unique(edges)
         return axis
 
-    def of(self, axes: tuple[str, ...]) -> NDArray[np.int64]:
+    def of(self, axes: tuple[str, ...]) -> NDArray[np.int32]:
         """Return each row's cell over some axes."""
         found = self._joint.get(axes)
         if found is None:
-            found = np.zeros(len(self._rows), np.int64)
+            found = np.zeros(len(self._rows), np.int32)
             for axis in axes:
                 found = found * self.size(axis) + self._column(axis)
             self._joint[axes] = found
         return found
 
-    def averages(self, chosen: Sequence[tuple[tuple[str, ...], Measured]], weights: Floats) -> list[Floats]:
-        """Return each one's mean influence in each cell of its axes, shrunk where few rows tell it."""
-        masses: dict[tuple[str, ...], Floats] = {}
-        found = []
-        for axes, measured in chosen:
-            cell = self.of(axes)
-            size = math.prod(self.size(axis) for axis in axes)
-            if axes not in masses:
-                masses[axes] = np.asarray(np.bincount(cell, weights, size) + 3 / len(weights), np.float64)
-            found.append(np.bincount(cell, weights * measured.influence, size) / masses[axes])
-        return found
+    def average(
+        self, axes: tuple[str, ...], influence: Floats, weights: Floats, masses: dict[tuple[str, ...], Floats]
+    ) -> Floats:
+        """Return the mean influence in each cell of some axes, shrunk where few rows tell it."""
+        cell = self.of(axes)
+        size = math.prod(self.size(axis) for axis in axes)
+        mass = masses.get(axes)
+        if mass is None:
+            mass = np.asarray(np.bincount(cell, weights, size) + 3 / len(weights), np.float64)
+            masses[axes] = mass
+        return np.asarray(np.bincount(cell, weights * influence, size) / mass)
 
     def _column(self, axis: str) -> NDArray[np.int32]:
         found = self._columns.get(axis)
