@@ -143,7 +143,7 @@ def _ways(
     good = max(GOOD, GOOD_EACH * len(statements))
     ways = calibration.others if len(parameters.structure.marginals) <= WIDE else ()
     found = [_calibrated(calibration, lambda share: progress(0.1 + 0.3 * share))]
-    if statements and found[0].settled and found[0].far < good:
+    if statements and found[0].far < good:
         return [_polished(calibration, found[0].program)]
     for number, way in enumerate(ways):
         best = min(found, key=lambda one: one.missed)
@@ -157,12 +157,11 @@ def _ways(
 
 @dataclass(frozen=True, eq=False)
 class _Calibrated:
-    """A program, the sum of its gaps, the sum of what is beyond half a tolerance, whether all is at rest."""
+    """A program, the sum of its gaps, and the sum of what is beyond half a tolerance."""
 
     program: Program
     missed: float
     far: float
-    settled: bool = False
 
 
 def _calibrated(
@@ -183,14 +182,14 @@ def _calibrated(
         if missed < best.missed:
             best = _Calibrated(candidate, missed, _far(statements, measured, rows))
         progress((number + 1) / PASSES)
-        if number - improved >= AT_REST and best.far < good:
-            return replace(best, settled=True)
+        if best.far == 0 or (number - improved >= AT_REST and best.far < good):
+            break
         if number - improved >= PATIENCE or (number >= PATIENCE and best.missed > BEHIND * rival):
             break
         moved = calibration.move(rows)
         rows.forget()
         if not moved:
-            return replace(best, settled=True)
+            break
     return best
 
 
@@ -206,7 +205,7 @@ def _far(statements: Sequence[Statement], measured: Sequence[Measured], rows: Ro
 
 
 def _polished(calibration: Calibration, first: Program) -> Program:
-    """Move a calibration that has come to rest on so many rows that chance is small beside a tolerance."""
+    """Move a calibration that is good on so many rows that chance is small beside a tolerance."""
     structure = calibration.parameters.structure
     best, least = first, math.inf
     for number in range(POLISHED):
