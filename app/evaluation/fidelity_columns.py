@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -330,6 +331,10 @@ def _together(
             "kind": "matrix",
             "title": "Share of rows in which both columns are missing",
             "labels": [names[place] for place in shown],
+            "note": f"Grey: fewer than {cell} real rows, which is not said",
+            "most": max(
+                0.05, math.ceil(20 * float(max((counts / len(real))[said].max(initial=0), shares.max()))) / 20
+            ),
             "real": cells(counts / len(real), said),
             "synthetic": cells(shares, np.ones_like(said)),
             "difference": cells(shares - counts / len(real), said),

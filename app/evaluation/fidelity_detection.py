@@ -132,6 +132,7 @@ class DetectionAUC:
                     {
                         "kind": "bars",
                         "title": "What each column gives away alone (AUROC, 0.5 is nothing)",
+                        "origin": 0.5,
                         "rows": [
                             {"name": row["column"], "value": row["value"], "baseline": row["baseline"]}
                             for row in table[:20]

@@ -279,7 +279,8 @@ def _score_of(
         interval=interval,
         baseline=baseline,
         reading=(
-            f"The {len(rows):,} pairs of {columns} columns score {value:.3f} on average, 1 being the same"
+            f"The {len(rows):,} pair{'s' * (len(rows) != 1)} of {columns} columns score"
+            f"{'s' * (len(rows) == 1)} {value:.3f} on average, 1 being the same"
             + (f"; the real holdout scores {baseline:.3f}" if baseline is not None else "")
             + f". Lowest: {lowest['columns']}, {lowest['value']:.3f}."
         ),

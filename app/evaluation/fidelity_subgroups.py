@@ -141,6 +141,8 @@ class SubgroupSimilarity:
                     {
                         "kind": "bars",
                         "title": "Shape of the columns within subgroups (1 is the same)",
+                        "origin": 1.0,
+                        "note": "Bars show what is missing to 1",
                         "rows": [
                             {
                                 "name": f"{row['column']}: {row['subgroup']}",

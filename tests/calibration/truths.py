@@ -50,7 +50,7 @@ TRUTHS: Mapping[str, Truth] = {
     "subgroup_similarity": Truth(),
     "study_protocol": Truth(interval=False),
     "tstr": Truth(),
-    "coefficient_overlap": Truth(interval=False),
+    "coefficient_overlap": Truth(),
     "identical_match_share": Truth(copies="exact"),
     "repeated_row_share": Truth(interval=False),
     "near_match_share": Truth(copies="jittered"),

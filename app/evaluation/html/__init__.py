@@ -58,7 +58,7 @@ def render_page(report: Mapping[str, Any]) -> str:
     # What is broken first, and the dull "is of type" last: with 300 columns the page shows but a part.
     checks = sorted(checks, key=lambda row: (-row["broken"], row["pointer"].endswith("/type")))
     pictures = [
-        {"title": drawn.title, "metric": drawn.metric, "svg": Markup(drawn.svg)}
+        {"title": drawn.title, "metric": drawn.metric, "note": drawn.note, "svg": Markup(drawn.svg)}
         for drawn in draw_all(report["metrics"])
     ]
     template = _environment().get_template("page.html.jinja")
@@ -104,7 +104,7 @@ def _environment() -> Environment:
         sized=sized,
         as_kind=as_kind,
         p_value=p_value,
-        drawn=lambda column: Markup(draw(column)),
+        drawn=lambda column: Markup(draw(column, lambda end: scaled(end, column["type"]))),
     )
     return environment
 

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from itertools import pairwise
 from typing import Any
 
 WIDTH = 240
 HEIGHT = 56
+SCALE = 13
 LINE = 14
 LABEL = 118
 
 
-def draw(column: Mapping[str, Any]) -> str:
-    """Draw a column of the report (`ColumnSummary` as JSON); empty where it has no picture."""
+def draw(column: Mapping[str, Any], written: Callable[[float], str] = "{:g}".format) -> str:
+    """Draw a column of the report; empty where it has no picture.
+
+    Parameters
+    ----------
+    column : mapping
+        `ColumnSummary` as JSON.
+    written : callable
+        Writes the ends of the column's scale.
+    """
     picture = column["picture"]
     if picture is None:
         return ""
-    return _bins(column["name"], picture) if picture["edges"] else _levels(column["name"], picture)
+    if not picture["edges"]:
+        return _levels(column["name"], picture)
+    return _bins(column["name"], picture, written)
 
 
-def _bins(name: str, picture: Mapping[str, Any]) -> str:
+def _bins(name: str, picture: Mapping[str, Any], written: Callable[[float], str]) -> str:
     edges, synthetic, train = picture["edges"], picture["synthetic"], picture["train"]
     widths = [right - left for left, right in pairwise(edges)]
     span = edges[-1] - edges[0]
@@ -45,10 +56,14 @@ def _bins(name: str, picture: Mapping[str, Any]) -> str:
         steps.append(f"L{at[-1]:.1f},{HEIGHT}")
         line = f'<path d="{"".join(steps)}"/>'
     title = _title(name, "histogram", bool(real))
+    ends = (
+        f'<text class="start" x="0" y="{HEIGHT + SCALE}">{escape(written(edges[0]))}</text>'
+        f'<text x="{WIDTH}" y="{HEIGHT + SCALE}">{escape(written(edges[-1]))}</text>'
+    )
     return _svg(
         title,
-        HEIGHT + 2,
-        f'<g class="s">{bars}</g><g class="r">{line}</g><path class="axis" d="M0,{HEIGHT}H{WIDTH}"/>',
+        HEIGHT + SCALE + 4,
+        f'<g class="s">{bars}</g><g class="r">{line}</g><path class="axis" d="M0,{HEIGHT}H{WIDTH}"/>{ends}',
     )
 
 

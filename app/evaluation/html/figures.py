@@ -60,12 +60,15 @@ class Drawn:
         What it shows.
     metric : str
         Title of the metric that it belongs to.
+    note : str
+        How to read it, where that is not plain.
     svg : str
         Empty where the page had no room left.
     """
 
     title: str
     metric: str
+    note: str
     svg: str
 
 
@@ -92,7 +95,8 @@ def draw_all(metrics: Iterable[Mapping[str, Any]], room: int = MOST_BYTES) -> li
                 continue
             svg = _drawn(drawing, picture, len(found)) if room > 0 else ""
             room -= len(svg)
-            found.append(Drawn(picture["title"], metric["title"], svg if room > 0 else ""))
+            note = picture.get("note", "")
+            found.append(Drawn(picture["title"], metric["title"], note, svg if room > 0 else ""))
     return found
 
 
@@ -180,13 +184,15 @@ def _matrix(figure: Figure, picture: Mapping[str, Any]) -> str:
         )
         shown = grid[np.isfinite(grid)]
         if name == "difference":
-            limit = max(float(np.abs(shown).max()) if len(shown) else 0.0, 0.1)
+            limit = max(float(np.abs(shown).max()) if len(shown) else 0.0, 0.1 * picture.get("most", 1))
             image = axis.imshow(grid, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
             worst = _furthest(grid, picture["labels"])
         elif len(shown) and shown.min() < 0:
             image = axis.imshow(grid, cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
         else:
-            image = axis.imshow(grid, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+            image = axis.imshow(
+                grid, cmap="Blues", vmin=0, vmax=picture.get("most", 1), interpolation="nearest"
+            )
         axis.set_facecolor("#d9d9d9")
         axis.set_title(name if name != "difference" else "synthetic − real")
         places, ticks = (range(count), labels) if named else (range(0), [])
@@ -241,21 +247,22 @@ def _intervals(figure: Figure, picture: Mapping[str, Any]) -> str:
 
 
 def _bars(figure: Figure, picture: Mapping[str, Any]) -> str:
-    rows = picture["rows"][:MOST_ROWS]
-    axis = _rows_of(figure, rows)
-    axis.barh(range(len(rows)), [row.get("value") or 0.0 for row in rows], color=FILL, height=0.62)
+    rows, origin = picture["rows"][:MOST_ROWS], picture.get("origin", 0.0)
+    axis = _rows_of(figure, rows, origin)
+    lengths = [(origin if row.get("value") is None else row["value"]) - origin for row in rows]
+    axis.barh(range(len(rows)), lengths, left=origin, color=FILL, height=0.62)
     _baselines(figure, axis, rows, picture.get("mark", "yardstick"))
     return _said(rows, picture)
 
 
-def _rows_of(figure: Figure, rows: list[Mapping[str, Any]]) -> Axes:
+def _rows_of(figure: Figure, rows: list[Mapping[str, Any]], origin: float = 0.0) -> Axes:
     names = [_short(str(row["name"]), 44) for row in rows]
     left, high = _wide(names), 0.27 * len(rows)
     figure.set_size_inches(7.8, 0.7 + high)
     axis = _axes(figure, left, 0.35, 7.6 - left, high)
     axis.set_yticks(range(len(rows)), names)
     axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.axvline(0, color=SOFT, linewidth=0.8)
+    axis.axvline(origin, color=SOFT, linewidth=0.8)
     axis.grid(axis="x", color="#e3e3e3", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(axis="y", length=0)

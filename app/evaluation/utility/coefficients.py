@@ -5,17 +5,19 @@ Confidence-interval overlap after Karr, Kohnen, Oganian, Reiter & Sanil 2006 (Am
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from app.evaluation.base import Depth, Dimension, NotMeasured, Score, Tables
-from app.evaluation.bootstrap import Z95
+from app.evaluation.bootstrap import Z95, person_codes
 from app.evaluation.columns import Floats, cell_rows
+from app.evaluation.utility.coefficients_interval import Estimated, interval_of_overlap, overlaps
 from app.evaluation.utility.target import Sample, Task, task_of
 
 STREAM = 4102
@@ -32,10 +34,18 @@ RIDGE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Coefficients without the intercept, and their standard errors; shape (p,) each."""
+    """Coefficients without the intercept.
+
+    Parameters
+    ----------
+    estimates, errors : ndarray of float64, shape (p,)
+    influences : ndarray of float64, shape (n, p)
+        By how much each row moves the estimates.
+    """
 
     estimates: Floats
     errors: Floats
+    influences: Floats
 
 
 def least_squares(x: Floats, y: Floats) -> Fit:
@@ -52,8 +62,8 @@ def least_squares(x: Floats, y: Floats) -> Fit:
     estimates = np.asarray(np.linalg.solve(hessian, design.T @ y), dtype=np.float64)
     residuals = y - design @ estimates
     variance = float(residuals @ residuals) / max(len(y) - design.shape[1], 1)
-    covariance: Floats = np.linalg.inv(hessian) * variance
-    return _without_intercept(estimates, covariance)
+    inverse = np.linalg.inv(hessian)
+    return _without_intercept(estimates, inverse * variance, (design * residuals[:, None]) @ inverse)
 
 
 def logistic(x: Floats, y: NDArray[Any]) -> Fit:
@@ -89,7 +99,8 @@ def logistic(x: Floats, y: NDArray[Any]) -> Fit:
         if np.abs(step).max() < 1e-8:
             break
     covariance = np.asarray(np.linalg.inv(hessian), dtype=np.float64)
-    return _without_intercept(estimates, covariance)
+    shares = 1 / (1 + np.exp(-np.clip(design @ estimates, -500, 500)))
+    return _without_intercept(estimates, covariance, (design * (outcome - shares)[:, None]) @ covariance)
 
 
 def _penalty(p: int) -> Floats:
@@ -97,8 +108,8 @@ def _penalty(p: int) -> Floats:
     return np.diag([1e-9, *([RIDGE] * p)])
 
 
-def _without_intercept(estimates: Floats, covariance: Floats) -> Fit:
-    return Fit(estimates[1:], np.sqrt(np.maximum(np.diag(covariance)[1:], 0)))
+def _without_intercept(estimates: Floats, covariance: Floats, influences: Floats) -> Fit:
+    return Fit(estimates[1:], np.sqrt(np.maximum(np.diag(covariance)[1:], 0)), influences[:, 1:])
 
 
 def overlap(one: Fit, other: Fit) -> Floats:
@@ -106,12 +117,7 @@ def overlap(one: Fit, other: Fit) -> Floats:
 
     1 where they are the same, 0 where they do not touch (Karr et al. let it fall below 0 there).
     """
-    low = np.maximum(one.estimates - Z95 * one.errors, other.estimates - Z95 * other.errors)
-    high = np.minimum(one.estimates + Z95 * one.errors, other.estimates + Z95 * other.errors)
-    common = np.maximum(high - low, 0) / (2 * Z95)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = (common / one.errors + common / other.errors) / 2
-    return np.asarray(np.nan_to_num(np.minimum(shares, 1.0)), dtype=np.float64)
+    return overlaps(other.estimates - one.estimates, one.errors, other.errors)
 
 
 class CoefficientOverlap:
@@ -161,12 +167,13 @@ class CoefficientOverlap:
         )
         return Score(
             value=value,
+            interval=_interval_of(models, task, tables),
             baseline=baseline,
             reading=reading,
             details={
                 "aggregate": "mean of overlap over the rows",
-                "no_interval": "one from the estimates' normal errors covered the mean over repeated samples "
-                "in 65 % only; the holdout's overlap says what chance does",
+                "interval": "by inverting tests of how far apart the coefficients are (after Feldman & "
+                "Cousins 1998), 95 %",
                 "target": task.field.name,
                 "model": f"{kind} regression, columns standardised by the train part, missing numbers set to "
                 "its mean",
@@ -225,6 +232,36 @@ class _Model:
             }
             for place, name in enumerate(self.names)
         ]
+
+
+def _interval_of(models: Sequence[_Model], task: Task, tables: Tables) -> tuple[float, float]:
+    """Return the interval of the mean overlap over the coefficients of all models, which share their rows."""
+
+    def together(fits: Sequence[Fit], samples: Sequence[Sample]) -> Estimated:
+        persons = None
+        if tables.group is not None:
+            persons = person_codes(pd.concat([sample.frame[tables.group] for sample in samples]))
+        return Estimated(
+            np.concatenate([fit.estimates for fit in fits]),
+            np.concatenate([fit.errors for fit in fits]),
+            np.concatenate([fit.influences for fit in fits], axis=1),
+            persons,
+        )
+
+    made = together([model.synthetic for model in models], [_cut(one, tables.seed) for one in task.synthetic])
+    return interval_of_overlap(
+        together([model.train for model in models], [_cut(task.train, tables.seed)]),
+        made,
+        [
+            (
+                np.concatenate([model.blocks[place].estimates for model in models]),
+                np.concatenate([model.blocks[place].errors for model in models]),
+            )
+            for place in range(len(models[0].blocks))
+        ],
+        models[0].block_rows / len(made.influences),
+        (tables.seed, STREAM, 2),
+    )
 
 
 def _interval(fit: Fit, place: int) -> list[float]:

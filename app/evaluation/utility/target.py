@@ -13,6 +13,7 @@ from app.disclosure import POOLED_LEVEL, say_count
 from app.evaluation.base import NotMeasured, Tables
 from app.evaluation.bootstrap import person_codes
 from app.evaluation.columns import Codes, Floats, Mask, cell_rows, codes, numbers
+from app.evaluation.conformance import level_text
 from app.evaluation.models import Encoding, encoding_of
 from app.schema.table import Field
 
@@ -189,7 +190,7 @@ def _classes(
     places[kept] = np.arange(len(kept))
     levels = field.levels
     names = [
-        str(levels[place]) if levels is not None and in_train[place] >= few else f"level {place + 1}"
+        level_text(levels[place]) if levels is not None and in_train[place] >= few else f"level {place + 1}"
         for place in kept
     ]
     rest = np.array([place for place in range(len(in_train)) if place not in set(kept)], dtype=np.int64)

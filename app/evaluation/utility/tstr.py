@@ -323,6 +323,7 @@ class _Trial:
                 "kind": "bars",
                 "title": f"{measure} on the holdout: trained on synthetic rows, and on real rows",
                 "mark": "trained on real rows",
+                "origin": 0.5 if measure == "AUROC" else 0.0,
                 "rows": [
                     {"name": row["model"], "value": row["tstr"], "baseline": row["trtr"]} for row in rows
                 ],

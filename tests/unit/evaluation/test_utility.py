@@ -111,11 +111,11 @@ class TestCoefficients:
         assert least_squares(self.x, y).estimates == pytest.approx(theirs[1:], abs=0.1 / 400 * 3)
 
     def test_overlap_by_hand(self) -> None:
-        unit = Fit(np.zeros(3), np.full(3, 1 / 1.959963984540054))  # intervals from −1 to 1
-        moved = Fit(np.array([0.0, 1.0, 5.0]), unit.errors)
+        unit = Fit(np.zeros(3), np.full(3, 1 / 1.959963984540054), np.zeros((1, 3)))  # intervals from −1 to 1
+        moved = replace(unit, estimates=np.array([0.0, 1.0, 5.0]))
         assert overlap(unit, moved) == pytest.approx([1.0, 0.5, 0.0])
         # −1 … 1 within −2 … 2: the whole of one, half of the other.
-        assert overlap(unit, Fit(unit.estimates, unit.errors * 2)) == pytest.approx([0.75] * 3)
+        assert overlap(unit, replace(unit, errors=unit.errors * 2)) == pytest.approx([0.75] * 3)
 
     def test_the_headline_and_its_yardstick_are_means_of_the_table(self, tables: Tables) -> None:
         found = CoefficientOverlap().measure(tables)
