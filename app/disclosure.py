@@ -1,7 +1,8 @@
 """The one place that decides what may be said of real data.
 
 Whatever leaves the service about a real table (an inferred schema, a report's table, curve or bin, a fitted
-blueprint, a prompt) takes its numbers from here (what a description states: from `app.disclosure_stated`):
+blueprint, a prompt) takes its numbers from here (what a description states: from `app.disclosure_stated` and
+`app.disclosure_heaps`):
 nothing about fewer than `min_cell` persons, no real minimum or maximum, no single value. Pure functions;
 NumPy is imported inside them, for the HTTP side may import this.
 """

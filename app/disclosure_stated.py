@@ -181,7 +181,9 @@ def fenced(values: ArrayLike, cell: int) -> NDArray[np.float64]:
     return np.clip(result, middle - reach * (middle - low), middle + reach * (high - middle))
 
 
-QUANTILES = (0.5, 0.25, 0.75, 0.1, 0.9, 0.05, 0.95, 0.4, 0.6, 0.15, 0.85, 0.3, 0.7)
+QUANTILES = (
+    0.5, 0.25, 0.75, 0.1, 0.9, 0.05, 0.95, 0.4, 0.6, 0.15, 0.85, 0.3, 0.7, 0.35, 0.65, 0.2, 0.8, 0.45, 0.55,
+)  # fmt: skip
 """Probabilities of the quantiles that are stated, those that matter most first."""
 
 

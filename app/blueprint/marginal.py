@@ -438,7 +438,8 @@ def _bins(
         starts = np.arange(lowest, highest + 1)
     else:
         z = np.linspace(-6, 6, MOST_BINS // 4)
-        nodes = [np.linspace(low, high, MOST_BINS // 2), choice.mean + choice.sd * z, landmarks]
+        nodes = [np.linspace(low, high, MOST_BINS // 2), choice.mean + choice.sd * z]
+        nodes += [landmarks, landmarks + 1 / per_unit]  # a value that many share is a bin of its own
         if low >= 0 and choice.mean > 0:
             mu, sigma = log_scale(choice.mean, choice.sd)
             nodes.append(np.exp(mu + sigma * z))

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from app.disclosure import outward, outward_whole, outward_years, rounded_count
 from app.errors import Fault, InvalidInput, pointer
 from app.schema.describe_columns import (
+    HEAPS,
     Column,
     Mask,
+    decimals_of,
     describe_levels,
     describe_numbers,
     level_value,
@@ -211,7 +213,14 @@ class _Description:
             shares = describe_levels(column, self.everywhere, self.cell)
             statistics: dict[str, Any] = {} if shares is None else {"proportions": shares}
         else:
-            statistics = describe_numbers(column, self.everywhere, self.cell, most=self.amount.quantiles)
+            statistics = describe_numbers(
+                column,
+                self.everywhere,
+                self.cell,
+                most=self.amount.quantiles,
+                heaps=HEAPS,
+                low=_lowest(item, raw),
+            )
         missing = missing_share(column, self.cell)
         if item.statistics.missing is None and not item.constraints.required and missing:
             statistics["missing"] = missing
@@ -226,7 +235,7 @@ class _Description:
             low, high = _outward(item, float(values.min()), float(values.max()))
             raw["constraints"] = {**limits, "minimum": low, "maximum": high}
         if item.type == "number" and item.decimals is None:
-            places = next((p for p in range(7) if np.array_equal(np.round(values, p), values)), None)
+            places = decimals_of(values)
             if places is not None:
                 raw["decimals"] = places
 
@@ -319,6 +328,11 @@ def _has_shape(item: Field) -> bool:
         or bool(s.quantiles)
         or s.proportions is not None
     )
+
+
+def _lowest(item: Field, raw: Mapping[str, Any]) -> float | None:
+    low = (raw.get("constraints") or {}).get("minimum")
+    return float(low) if low is not None and item.kind == "numeric" else None
 
 
 def _outward(item: Field, low: float, high: float) -> tuple[Any, Any]:

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from app.disclosure_heaps import heaps_of, stated_knots
 from app.disclosure_stated import (
     fenced,
     is_hidden,
     stated_figure,
-    stated_quantiles,
     stated_share,
     stated_shares,
 )
@@ -24,6 +24,9 @@ from app.schema.table import Field, Value
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+
+HEAPS = 12
+"""Values that many rows share that are told of a number at most."""
 
 FEW_VALUES = 10
 """Whole numbers of at most so many values are told as ordered categories: a score is no measurement."""
@@ -45,6 +48,8 @@ class Column:
         What one value is at least apart from another; 0 where not known.
     drawn_in : bool
         Whether values were so far outside that they were drawn in.
+    heaped : bool
+        Whether values that many rows share are told of it.
     """
 
     field: Field
@@ -52,6 +57,7 @@ class Column:
     applies: Mask
     step: float = 0.0
     drawn_in: bool = False
+    heaped: bool = False
 
     @property
     def name(self) -> str:
@@ -115,9 +121,11 @@ def read_column(
     scored = _scored(field, values, applies, cell) if may_score and field.type == "integer" else None
     if scored is not None:
         return scored
-    inside = fenced(values, cell)
     present = ~np.isnan(values)
-    return Column(field, inside, applies, _step(field), bool((inside[present] != values[present]).any()))
+    step = _step(field, values[present])
+    inside = fenced(values, cell)
+    heaped = len(heaps_of(inside, cell, HEAPS, step)) > 0
+    return Column(field, inside, applies, step, bool((inside[present] != values[present]).any()), heaped)
 
 
 def _positions(field: Field, series: pd.Series[Any]) -> Floats:
@@ -143,10 +151,18 @@ def numbers_of(series: pd.Series[Any]) -> Floats:
     return np.array(series.to_numpy(dtype="float64", na_value=np.nan))
 
 
-def _step(field: Field) -> float:
+def _step(field: Field, present: Floats) -> float:
     if field.type in ("integer", "year", "date", "time"):
         return 1.0
-    return 10.0**-field.decimals if field.type == "number" and field.decimals is not None else 0.0
+    if field.type != "number":
+        return 0.0
+    places = field.decimals if field.decimals is not None else decimals_of(present)
+    return 10.0**-places if places is not None else 0.0
+
+
+def decimals_of(values: Floats) -> int | None:
+    """Return how many decimals values have; None where these are more than six."""
+    return next((p for p in range(7) if np.array_equal(np.round(values, p), values)), None)
 
 
 def _scored(field: Field, values: Floats, applies: Mask, cell: int) -> Column | None:
@@ -173,8 +189,13 @@ def _scored(field: Field, values: Floats, applies: Mask, cell: int) -> Column | 
     )
 
 
-def describe_numbers(column: Column, rows: Mask, cell: int, *, most: int) -> dict[str, Any]:
-    """State mean, sd and up to `most` quantiles of a number or time; empty where there are too few rows."""
+def describe_numbers(
+    column: Column, rows: Mask, cell: int, *, most: int, heaps: int = 0, low: float | None = None
+) -> dict[str, Any]:
+    """State mean, sd, up to `most` quantiles and `heaps` of a number or time; empty for too few rows.
+
+    `low` is the lower bound that is told.
+    """
     field = column.field
     inside = column.values[rows & column.present]
     n = len(inside)
@@ -185,11 +206,30 @@ def describe_numbers(column: Column, rows: Mask, cell: int, *, most: int) -> dic
         "mean": show(field, stated_figure(mean, sd, n, column.step)),
         "sd": stated_figure(sd, sd, n, column.step),
     }
-    quantiles = {
-        f"{p:g}": show(field, _on_grid(column, value, sd, n))
-        for p, value in stated_quantiles(inside, cell, most=most)
-    }
+    hidden = is_hidden(int((rows & column.applies & ~column.present).sum()), cell)
+    knots = stated_knots(inside, cell, most=most, heaps=heaps, step=column.step, hidden=hidden)
+    knots = tuple((p, _on_grid(column, value, sd, n)) for p, value in knots)
+    quantiles = {f"{p:g}": show(field, value) for p, value in _from_bound(knots, low, column.step)}
     return found | ({"quantiles": quantiles} if quantiles else {})
+
+
+def _from_bound(
+    knots: tuple[tuple[float, float], ...], low: float | None, step: float
+) -> tuple[tuple[float, float], ...]:
+    """Tell the share of what lies on the lower bound by one quantile instead of two.
+
+    A reader takes a part of what lies between it and the next quantile to lie on the bound as well, evenly by
+    steps: so much less is told.
+    """
+    if len(knots) < 3 or not step or knots[0][1] != low or knots[1][1] != low or knots[2][1] == low:
+        return knots
+    share = knots[0][0] + knots[1][0]
+    steps = min(round((knots[2][1] - knots[1][1]) / step) + 1, _READ_STEPS)
+    p = round((share - knots[2][0] / steps) / (1 - 1 / steps), 4)
+    return ((p, knots[1][1]), *knots[2:]) if 0 < p < knots[2][0] else knots
+
+
+_READ_STEPS = 50
 
 
 def _on_grid(column: Column, value: float, sd: float, n: int) -> float:

@@ -42,6 +42,9 @@ def _of_numbers(column: Column, by: Column, cell: int, quantiles: int) -> dict[i
     counts = by.counts(column.present)
     others = int((column.present & ~by.present).sum())
     stated = stated_strata(counts.tolist(), cell, others=others)
+    if column.heaped:
+        # A quantile beside a heap would bend who lies on it: mean and sd lean all values alike.
+        quantiles = 0
     return {
         place: describe_numbers(column, by.codes == place, cell, most=quantiles)
         for place, said in enumerate(stated)
