@@ -15,6 +15,7 @@ from app.evaluation.document import MetricResult
 from app.evaluation.report import run
 from app.evaluation.utility import CoefficientOverlap, TrainSyntheticTestReal, utility_verdict
 from app.evaluation.utility.coefficients import RIDGE, Fit, least_squares, logistic, overlap
+from app.evaluation.utility.coefficients_interval import Estimated
 from app.evaluation.utility.scoring import auroc, draw_weights, macro_auroc, measures
 from app.evaluation.utility.tstr import coarse_curve
 from tests.calibration.populations import TARGET, draw, permuted
@@ -126,6 +127,28 @@ class TestCoefficients:
         for row in rows:
             low, high = row["synthetic_interval"]
             assert low < row["synthetic"] < high
+
+    def test_the_interval_of_the_overlap_holds_it_and_what_two_samples_reach(self, tables: Tables) -> None:
+        found = CoefficientOverlap().measure(tables)
+        assert isinstance(found, Score) and found.interval is not None and found.baseline is not None
+        low, high = found.interval
+        assert 0 < low <= found.value <= high < 1
+        turned = tables.synthetic[0].assign(**{TARGET: ~tables.synthetic[0][TARGET]})
+        wrong = CoefficientOverlap().measure(replace(tables, synthetic=(turned,)))
+        assert isinstance(wrong, Score) and wrong.interval is not None
+        assert wrong.interval[1] < found.baseline
+
+    def test_rows_of_one_person_are_evidence_once(self) -> None:
+        y = (RNG.random(400) < 1 / (1 + np.exp(-self.linear))).astype(int)
+        once = logistic(self.x, y)
+        twice = logistic(np.repeat(self.x, 2, axis=0), np.repeat(y, 2))
+        alone = Estimated(once.estimates, once.errors, once.influences).covariance()
+        doubled = Estimated(
+            twice.estimates, twice.errors, twice.influences, np.repeat(np.arange(400), 2)
+        ).covariance()
+        assert doubled == pytest.approx(alone, rel=0.02)
+        # Of a right model the sandwich is the inverse information.
+        assert np.sqrt(np.diag(alone)) == pytest.approx(once.errors, rel=0.15)
 
     def test_what_ties_the_wrong_way_round_has_the_wrong_sign(self, tables: Tables) -> None:
         turned = tables.synthetic[0].assign(**{TARGET: ~tables.synthetic[0][TARGET]})
