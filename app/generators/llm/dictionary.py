@@ -27,7 +27,7 @@ def subjects(schema: TableSchema) -> tuple[Field, ...]:
     return tuple(
         field
         for field in schema.fields
-        if not (is_fresh(schema, field) or (field.formula is not None and field.kind == "text"))
+        if not (is_fresh(schema, field) or (field.formula is not None and field.kind in ("text", "id")))
         and not (field.levels is not None and len(field.levels) < 2)
     )
 

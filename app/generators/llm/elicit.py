@@ -249,10 +249,11 @@ class Elicitation:
             told = self._told(draft.schema.fields)
             sheet = critique.sheet(draft, seen, told, f"critique {number}")
             (filled,) = self._fill([sheet])
+            before = draft.document()
             made, refused = critique.apply(draft, list(filled.entries.values()), self._known)
             if filled.entries:
                 rounds.append({"patches": made, "not_made": refused})
-            if not made:
+            if draft.document() == before:  # no patch, none that was made, or only what stood there before
                 break
         return tuple(rounds)
 

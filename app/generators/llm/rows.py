@@ -21,7 +21,7 @@ from app.generators.llm import prompts
 from app.generators.llm.client import Question
 from app.generators.llm.dictionary import block, level_text
 from app.generators.llm.marginals import declared_of, from_scale
-from app.generators.llm.structured import MAX_CHOICES, Shape, listing, record
+from app.generators.llm.structured import LARGEST, MAX_CHOICES, Shape, listing, record
 from app.generators.llm.talk import CHARACTERS_PER_TOKEN, Talk
 from app.schema.check_rows import capacity
 from app.schema.rules import parse_moment
@@ -150,7 +150,8 @@ class Writing:
             good += repaired
             for _, faults in still:
                 self.lost[faults[0]] += 1
-            self.lost["a broken row that did not come back"] += max(0, len(broken) - len(again))
+            if len(broken) > len(again):
+                self.lost["a broken row that did not come back"] += len(broken) - len(again)
         return good
 
     @classmethod
@@ -363,19 +364,24 @@ def _cell(item: Field, value: Any) -> Any:
     """Return a written value as the field has it; raises ValueError with what would be right."""
     if value is None or (item.type != "string" and value == ""):
         return None
+    if item.levels is not None and isinstance(value, str):
+        # Levels are told as texts, and so a model may write them that holds to no schema.
+        value = next((level for level in item.levels if level_text(item, level) == value), value)
+        if value in item.levels:
+            return value
     match item.type:
         case "boolean":
             if isinstance(value, bool):
                 return value
             raise ValueError("must be true or false")
         case "integer" | "year":
-            if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+            if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
                 raise ValueError("must be a whole number")
             value = int(value)
             if abs(value) >= 2**53:
                 raise ValueError("is too large")
         case "number":
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
                 raise ValueError("must be a number")
             value = float(value) if item.places is None else round(float(value), item.places)
         case "date" | "datetime" | "time":

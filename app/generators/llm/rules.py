@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.errors import InvalidInput
+from app.generators.fresh import is_fresh
 from app.generators.llm import prompts
 from app.generators.llm.client import Question
 from app.generators.llm.dictionary import block
@@ -73,7 +74,7 @@ def fault_of(schema: TableSchema, addition: Addition) -> str | None:
         if addition.column not in schema:
             return f"there is no column {addition.column[:60]!r}"
         field = schema[addition.column]
-        if not _may_get(field, addition.place):
+        if not _may_get(schema, field, addition.place):
             return ""
         place = schema.index(addition.column)
         document["fields"] = [dict(raw) for raw in document["fields"]]
@@ -92,10 +93,11 @@ def fault_of(schema: TableSchema, addition: Addition) -> str | None:
     return None
 
 
-def _may_get(field: Field, place: str) -> bool:
+def _may_get(schema: TableSchema, field: Field, place: str) -> bool:
     """Whether a column's formula or condition is open, and would not change what is declared of it."""
     if place == "formula":
-        return field.formula is None and field.levels is None and not field.statistics.declared
+        stated = field.formula is not None or field.levels is not None or field.statistics.declared
+        return not stated and field.kind not in ("text", "id") and not is_fresh(schema, field)
     # `missing` is over the rows where a column applies: to say where it applies would change its meaning.
     return field.relevant is None and field.statistics.missing is None and not field.constraints.required
 

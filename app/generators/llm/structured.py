@@ -11,6 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+LARGEST = 1e15
+"""Size of a number in an answer; beyond, sums and powers of it may leave what a number can hold."""
+
 Shape = Mapping[str, Any]
 """A JSON Schema of the plain kind that the functions here build."""
 
@@ -81,7 +84,7 @@ def read_json(text: str) -> Any:
         if candidate:
             try:
                 return json.loads(candidate, parse_constant=_no_constant)
-            except ValueError:
+            except (ValueError, RecursionError):  # the latter: a bracket that was opened for ever
                 continue
     raise ValueError("the answer is not one JSON object")
 
@@ -110,6 +113,8 @@ def _look(value: Any, shape: Shape, at: str, faults: list[str]) -> None:
     kinds = [shape["type"]] if isinstance(shape["type"], str) else list(shape["type"])
     if not any(_is(value, kind) for kind in kinds):
         faults.append(f"{at} must be {' or '.join(kinds)}")
+    elif isinstance(value, int | float) and not abs(value) <= LARGEST:
+        faults.append(f"{at} must lie between -{LARGEST:g} and {LARGEST:g}")
     elif isinstance(value, dict):
         properties = shape["properties"]
         faults += [f"{at} lacks `{name}`" for name in shape["required"] if name not in value]

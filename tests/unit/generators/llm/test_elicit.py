@@ -299,6 +299,16 @@ def test_patches_change_what_was_elicited_and_are_recorded_with_their_reasons() 
     assert sum("clinician who reviews" in prompt for prompt in run.questions) == 2, "ends without patches"
 
 
+def test_a_critique_that_changes_nothing_is_the_last() -> None:
+    class Stubborn(Oracle):
+        def _patches(self, _prompt: str) -> dict[str, Any]:
+            return {"patches": [patch("pair", ["ki", "months"], [0.6])]}
+
+    run = Run(Stubborn(columns=COLUMNS, pairs=PAIRS), critiques=5, preview=seen)
+    assert [item.value for item in run.schema.associations] == [0.6]
+    assert len(run.found.rounds) == 2, "the second said the same"
+
+
 def test_where_no_preview_can_be_made_the_critique_is_left_out_and_told() -> None:
     def nothing(_document: Any, _provenance: Any) -> Seen:
         raise errors.RowShortfall(2000, 0, "the rule `ki > 200` held for none")

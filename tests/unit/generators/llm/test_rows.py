@@ -138,6 +138,35 @@ def test_broken_rows_go_back_once_with_the_fault_named() -> None:
     assert len(made.fake.requests) == 2
 
 
+def test_a_number_without_end_is_a_fault_of_its_row_and_no_crash() -> None:
+    writer = Writer(lambda number, row: row | ({"column_1": 8888, "kg": 9999} if number == 3 else {}))
+
+    def write(request: dict[str, Any]) -> Reaction:
+        reaction = writer(request)
+        said = reaction.body["choices"][0]["message"]
+        said["content"] = said["content"].replace("8888", "1e999").replace("9999", "-1e999")
+        return reaction
+
+    made = Made(write, 20)
+    assert len(made.table()) == 20
+    assert len(writer.sent_back) == 1 and not made.warnings, "it came back once, and was mended"
+
+
+def test_a_level_may_be_written_as_it_is_told() -> None:
+    document = {"fields": [{"name": "grade", "type": "integer", "categories": [1, 2, 3]},
+                           {"name": "dead", "type": "boolean"},
+                           {"name": "kg", "type": "number"}]}  # fmt: skip
+
+    def write(request: dict[str, Any]) -> Reaction:
+        count = int(re.findall(r"exactly (\d+) rows", request["messages"][1]["content"])[0])
+        return says({"rows": [{"grade": str(1 + n % 3), "dead": "true", "kg": n} for n in range(count)]})
+
+    made = Made(write, 30, document=document)
+    assert len(made.fake.requests) == 1
+    assert made.table()["grade"].value_counts().to_dict() == {1: 10, 2: 10, 3: 10}
+    assert made.table()["dead"].all()
+
+
 def test_what_stays_broken_is_dropped_topped_up_and_told() -> None:
     def spoil(number: int, row: dict[str, Any]) -> dict[str, Any]:
         return row | ({"kg": 900} if number in (3, 5) else {})
