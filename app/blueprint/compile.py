@@ -37,8 +37,8 @@ FINE = 0.5
 """Distance, in tolerances, that is good enough: chance alone makes a fifth of one."""
 
 TILTED_ON = 65_536
-JUDGED_ON = 131_072
-LEAST_JUDGED = 65_536
+JUDGED_ON = 65_536
+LEAST_JUDGED = 32_768
 FEWEST = 16_384
 DEAREST = 1e10
 """Rows times squared statements that a step of the tilt may cost: about half a second."""
@@ -260,7 +260,7 @@ def _tilted(
     tilted = replace(program, tilt=tilt)
     outcomes = _outcomes(tilted, structure)
     if tilt is not None and not wide and max(outcome.moved for outcome in outcomes) > REFINED:
-        rows = simulate(program, structure, _affordable(len(structure.statements), JUDGED_ON), seed=2)
+        rows = simulate(program, structure, _affordable(len(structure.statements), 2 * JUDGED_ON), seed=2)
         again = replace(program, tilt=refined(rows, structure.statements, tilt))
         rows.forget()
         progress(0.95)
@@ -289,7 +289,7 @@ def _affordable(statements: int, most: int) -> int:
 
 
 def _judged_on(structure: Structure) -> int:
-    return max(JUDGED_ON >> widening(structure, 2 * NARROW), LEAST_JUDGED)
+    return max(JUDGED_ON >> widening(structure, 4 * NARROW), LEAST_JUDGED)
 
 
 def _outcomes(program: Program, structure: Structure) -> tuple[Outcome, ...]:
