@@ -23,6 +23,8 @@ from typing import Any
 
 COLUMNS = 14
 TURNS = 5
+POLLED = 0.25
+"""Seconds between a client's questions, which are answered on the same core."""
 
 SCHEMA: dict[str, Any] = {
     "title": "Follow-up after surgery: as many kinds of columns as a clinical table has",
@@ -234,7 +236,7 @@ def _job(base: str, rows: int) -> float:
     began = time.perf_counter()
     job = _call(f"{base}/v1/jobs", json.dumps(body).encode())
     while job["status"] in ("queued", "running"):
-        time.sleep(0.05)
+        time.sleep(POLLED)
         job = _call(f"{base}/v1/jobs/{job['id']}")
     if job["status"] != "succeeded":
         raise SystemExit(json.dumps(job["error"]))

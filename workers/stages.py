@@ -216,8 +216,15 @@ class Bench:
         frame = self._sampler.sample_shard(number, rows, seed=self._seed(replicate))
         judging.check_shard(frame, self._schema, rows)
         path = self._scratch / f"data-{replicate}-{number}.parquet"
-        # No job id, time or worker within: a part is a function of request, seed and version alone.
-        pq.write_table(frames.to_arrow(frame, self._schema), path, compression="zstd", compression_level=1)
+        # No job id, time or worker within: a part is a function of request, seed and version alone. No least
+        # and greatest value either: whoever reads a part reads it whole, and finding them is a fifth of writing.
+        pq.write_table(
+            frames.to_arrow(frame, self._schema),
+            path,
+            compression="zstd",
+            compression_level=1,
+            write_statistics=False,
+        )
         key = f"{self._prefix}data-{replicate:03d}-{number:05d}.parquet"
         stored = self._patiently(lambda: self._store.put_file(key, path))
         return _recorded("data", stored, replicate=replicate, part=number, rows=rows)
