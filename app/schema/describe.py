@@ -39,6 +39,8 @@ from app.schema.parse import parse_schema
 from app.schema.table import Field, TableSchema
 
 MOST_LEVELS = 10
+MOST_NUMBERS = 20
+"""Numbers up to which a column's quantiles and correlations at each level of the target are stated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,16 @@ class Amount:
     associations: int = 600
     telling: float = 0.15
     within: int = 20
+
+
+def usual_amount(numbers: int) -> Amount:
+    """Return how much is said of a table with so many numbers.
+
+    What grows with the square of the columns leaves room for less of the rest: of thirty numbers that are
+    nearly computed of one another, a correlation at each level of the target as well is more than rows hold
+    at once, and what they miss of it costs more than it tells (`benchmarks/usefulness.py`, breast_cancer).
+    """
+    return Amount() if numbers <= MOST_NUMBERS else Amount(quantiles=7, quantiles_within=0, within=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,7 @@ def describe_frame(
     target: str | None = None,
     min_cell: int = 10,
     persons: NDArray[np.int64] | None = None,
-    amount: Amount = Amount(),
+    amount: Amount | None = None,
 ) -> Described:
     """State what a real table shows, within the disclosure rules.
 
@@ -107,7 +119,8 @@ def describe_frame(
         Nothing is said of fewer persons.
     persons : ndarray of int64, shape (n,), optional
         A number for each row's person, below 0 where not known; by default each row is a person's only one.
-    amount : Amount
+    amount : Amount, optional
+        By default `usual_amount` of the table's columns.
 
     Raises
     ------
@@ -134,10 +147,12 @@ class _Description:
         target: str | None,
         min_cell: int,
         cell: int,
-        amount: Amount,
+        amount: Amount | None,
     ) -> None:
         self.schema, self.frame, self.target = schema, frame, target
-        self.min_cell, self.cell, self.amount = min_cell, cell, amount
+        self.min_cell, self.cell = min_cell, cell
+        numbers = sum(item.kind in ("numeric", "temporal") and item.levels is None for item in schema.fields)
+        self.amount = amount or usual_amount(numbers)
         self.document: dict[str, Any] = copy.deepcopy(dict(schema.document))
         self.warnings: list[Fault] = []
         self.everywhere: Mask = np.ones(len(frame), np.bool_)
