@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from app.blueprint.cells import Block, cells_frame
 from app.blueprint.correlation import nearest_correlation
-from app.blueprint.marginal import Marginal, missing_share
+from app.blueprint.defaults import missing_share
+from app.blueprint.marginal import Marginal
 from app.blueprint.rows import Floats, Mask
 from app.blueprint.sample import NODES, Latent, Order, Program
 from app.blueprint.statements import Statement

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from app.blueprint.cells import Block
-from app.blueprint.marginal import declared_marginal
+from app.blueprint.marginal_declared import declared_marginal
 from app.blueprint.model_parameters import Parameters
 from app.blueprint.ordering import share_below
 from app.blueprint.rows import Floats, Rows

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from app.blueprint.marginal import Marginal, declared_marginal
+from app.blueprint.marginal import Marginal
+from app.blueprint.marginal_declared import declared_marginal
 from app.blueprint.sample import solved_column
 from app.blueprint.structure import Structure
 from app.schema.evaluate import formula_column

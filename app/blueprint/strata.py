@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from app.blueprint.cells import cells_frame, level_scores
-from app.blueprint.marginal import Marginal, declared_marginal
+from app.blueprint.marginal import Marginal
+from app.blueprint.marginal_declared import declared_marginal
 from app.blueprint.reweighting import reweigh
 from app.blueprint.rows import Floats, Mask, Rows
 from app.blueprint.statements import Statement

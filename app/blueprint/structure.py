@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from app.blueprint.marginal import Marginal, declared_marginal
+from app.blueprint.marginal import Marginal
+from app.blueprint.marginal_declared import declared_marginal
 from app.blueprint.solving import Solved, solved_inputs
 from app.blueprint.statements import Statement, statements_of
 from app.schema.rules import Expression

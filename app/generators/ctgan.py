@@ -121,7 +121,7 @@ class CTGAN:
         InvalidInput
             There is no reference, or it has too many columns and levels for the network.
         """
-        from app.blueprint.marginal import fitted_marginal
+        from app.blueprint.marginal_learned import fitted_marginal
         from app.generators.tabular import learned_columns, settle
 
         if train is None:

@@ -58,7 +58,8 @@ class Space:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        from app.blueprint.marginal import Marginal, encode_ticks
+        from app.blueprint.marginal import Marginal
+        from app.blueprint.ticks import encode_ticks
         from app.schema.frames import column
 
         if self.node is not None:
@@ -104,7 +105,7 @@ class Numbered:
         """Return the columns of these row numbers, each below `size`, in the order that `key` decides."""
         import numpy as np
 
-        from app.blueprint.marginal import missing_share
+        from app.blueprint.defaults import missing_share
         from app.generators.patterns import LARGEST, permute
 
         size = self.size
@@ -140,7 +141,7 @@ class Texts:
 
     def draw(self, rng: np.random.Generator, n: int) -> Mapping[str, Column]:
         """Draw `n` independent texts."""
-        from app.blueprint.marginal import missing_share
+        from app.blueprint.defaults import missing_share
         from app.generators.patterns import LARGEST
 
         numbers = rng.integers(0, min(self.node.count, LARGEST), n, dtype="uint64")
@@ -180,7 +181,8 @@ def texts(schema: TableSchema, field: Field) -> Texts:
 
 
 def _space(schema: TableSchema, field: Field) -> Space:
-    from app.blueprint.marginal import bounds, ticks_per_unit
+    from app.blueprint.defaults import bounds
+    from app.blueprint.ticks import ticks_per_unit
 
     constraints = field.constraints
     if field.levels is not None:

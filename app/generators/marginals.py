@@ -58,7 +58,8 @@ class Marginals:
         warn: Callable[[str, str], None],
     ) -> Sampler:
         """Find each column's distribution; nothing here is random, so `seed` is not used."""
-        from app.blueprint.marginal import declared_marginal, fitted_marginal
+        from app.blueprint.marginal_declared import declared_marginal
+        from app.blueprint.marginal_learned import fitted_marginal
 
         parts = []
         for field in drawn_fields(schema):

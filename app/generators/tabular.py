@@ -321,7 +321,7 @@ def _normal_scores(
     import numpy as np
     from scipy.special import ndtri
 
-    from app.blueprint.marginal import numbers
+    from app.blueprint.ticks import numbers
 
     scores = rng.standard_normal(len(column))
     values = numbers(marginal.field, column[present])

@@ -290,7 +290,7 @@ def _quantiles(schema: TableSchema, field: Field) -> list[float] | None:
     """Return 101 quantiles of a column whose place and spread are declared."""
     import numpy as np
 
-    from app.blueprint.marginal import declared_marginal
+    from app.blueprint.marginal_declared import declared_marginal
     from app.generators.llm.marginals import form_of
 
     if form_of(schema, field) != "none":

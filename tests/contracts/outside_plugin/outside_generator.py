@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.blueprint.marginal import Marginal, declared_marginal
+from app.blueprint.marginal import Marginal
+from app.blueprint.marginal_declared import declared_marginal
 from app.generators.base import Capabilities, NoOptions, Progress, Sampler
 from app.generators.machinery import assemble, drawn_fields
 from app.schema.table import TableSchema

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.blueprint.declare import declare, provenance_of, schema_document, stated_defaults
-from app.blueprint.marginal import declared_marginal
+from app.blueprint.marginal_declared import declared_marginal
 from app.blueprint.model import SCHEMA_FILE, Blueprint, blueprint_schema
 from app.blueprint.outcomes import Guessed, Settled, with_outcomes
 from app.errors import InvalidInput

@@ -354,7 +354,7 @@ def test_distributions_hold_in_the_rows_that_rules_leave() -> None:
         },
         rules=["relapse <= death"],
     )
-    from app.blueprint.marginal import fitted_marginal
+    from app.blueprint.marginal_learned import fitted_marginal
     from app.generators.machinery import where_it_applies
 
     marginals = [fitted_marginal(schema, f, where_it_applies(f, train), silent) for f in schema.fields]

@@ -9,13 +9,10 @@ import pandas as pd
 import pytest
 
 from app.blueprint.defaults import KNOWN_DISTRIBUTIONS
-from app.blueprint.marginal import (
-    MIN_CELL,
-    Marginal,
-    declared_marginal,
-    fitted_marginal,
-    numbers,
-)
+from app.blueprint.marginal import Marginal
+from app.blueprint.marginal_declared import declared_marginal
+from app.blueprint.marginal_learned import MIN_CELL, fitted_marginal
+from app.blueprint.ticks import numbers
 from app.schema.frames import conform, dtype_of
 from app.schema.parse import parse_schema
 
