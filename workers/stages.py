@@ -216,8 +216,8 @@ class Bench:
         frame = self._sampler.sample_shard(number, rows, seed=self._seed(replicate))
         judging.check_shard(frame, self._schema, rows)
         path = self._scratch / f"data-{replicate}-{number}.parquet"
-        # No job id, time or worker within: a part is a function of request, seed and version alone. No least
-        # and greatest value either: whoever reads a part reads it whole, and finding them is a fifth of writing.
+        # No job id, time or worker within: a part is a function of request, seed and version alone. No
+        # statistics either: whoever reads a part reads it whole, and they are a fifth of the work of writing.
         pq.write_table(
             frames.to_arrow(frame, self._schema),
             path,
