@@ -16,7 +16,7 @@ from app.schema.describe_columns import Codes, Column, Floats, Mask
 
 ENOUGH = 3
 """A measure of two columns rests on at least so many cells of rows."""
-_APART = 0.05  # Pearson's says something that Spearman's does not
+_APART = 0.05  # Cramér's V says something that Spearman's does not
 _EXACT_PAIRS = 6000  # ranked anew over the rows where both are present; beyond, ranked once a column
 _LARGEST_TABLE = 900
 
@@ -37,14 +37,14 @@ class Pair:
         return said | ({"given": self.given} if self.given else {})
 
 
-def describe_pairs(columns: Sequence[Column], rows: Mask, cell: int) -> list[Pair]:
+def describe_pairs(columns: Sequence[Column], rows: Mask, cell: int, *, apart: float = 0.05) -> list[Pair]:
     """Measure every pair of columns over `rows`.
 
     Ranked pairs (numbers, times, two-level and ordered fields) by Spearman's correlation, and by Pearson's
-    as well where that differs; pairs of two levels by the odds ratio; what has levels without an order by
-    Cramér's V or the correlation ratio.
+    as well where that is further than `apart` from it; pairs of two levels by the odds ratio; what has
+    levels without an order by Cramér's V or the correlation ratio.
     """
-    found = list(ranked_pairs(columns, rows, cell))
+    found = list(ranked_pairs(columns, rows, cell, apart=apart))
     for one, other in combinations(columns, 2):
         if one.size and other.size:
             found.extend(_of_levels(one, other, rows, cell))
@@ -56,7 +56,7 @@ def describe_pairs(columns: Sequence[Column], rows: Mask, cell: int) -> list[Pai
     return found
 
 
-def ranked_pairs(columns: Sequence[Column], rows: Mask, cell: int) -> Iterator[Pair]:
+def ranked_pairs(columns: Sequence[Column], rows: Mask, cell: int, *, apart: float = 0.05) -> Iterator[Pair]:
     """Correlate all pairs with an order, but those of two categories: `_of_levels` guards their cells."""
     chosen = [column for column in columns if column.ranked]
     if len(chosen) < 2 or all(column.size for column in chosen):
@@ -84,7 +84,7 @@ def ranked_pairs(columns: Sequence[Column], rows: Mask, cell: int) -> Iterator[P
             continue
         names = (one.name, other.name)
         yield Pair(names, "spearman", _rounded(rho), abs(rho))
-        if math.isfinite(r) and abs(r - rho) > _APART and r * rho > 0 and not levels:
+        if math.isfinite(r) and abs(r - rho) > apart and r * rho > 0 and not levels:
             yield Pair(names, "pearson", _rounded(r), abs(r))
 
 

@@ -28,14 +28,22 @@ def describe_strata(column: Column, by: Column, cell: int, *, quantiles: int) ->
     """State a column's statistics at each level of another, as `conditionals` of the schema."""
     figures = _of_levels(column, by, cell) if column.size else _of_numbers(column, by, cell, quantiles)
     gaps = _of_gaps(column, by, cell)
-    found = []
-    for place, level in enumerate(by.field.levels or ()):
-        statistics = figures.get(place, {}) | gaps.get(place, {})
-        if statistics:
-            found.append(
-                {"field": column.name, "given": {by.name: level_value(level)}, "statistics": statistics}
-            )
-    return found
+    return _as_conditionals(
+        column, by, {place: figures.get(place, {}) | gaps.get(place, {}) for place in range(by.size)}
+    )
+
+
+def describe_gaps(column: Column, by: Column, cell: int) -> list[dict[str, Any]]:
+    """State only the share of missing values at each level of another column."""
+    return _as_conditionals(column, by, _of_gaps(column, by, cell))
+
+
+def _as_conditionals(column: Column, by: Column, said: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"field": column.name, "given": {by.name: level_value(level)}, "statistics": said[place]}
+        for place, level in enumerate(by.field.levels or ())
+        if said.get(place)
+    ]
 
 
 def _of_numbers(column: Column, by: Column, cell: int, quantiles: int) -> dict[int, dict[str, Any]]:

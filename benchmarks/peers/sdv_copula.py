@@ -28,9 +28,9 @@ def main() -> None:
     metadata = Metadata.load_from_dict({"tables": {"table": {"columns": columns}}, "relationships": []})
     began = time.perf_counter()
     synthesizer = GaussianCopulaSynthesizer(metadata)
-    synthesizer.fit(train)
+    synthesizer.fit({"table": train})
     fitted = time.perf_counter()
-    made = synthesizer.sample(asked["rows"])
+    made = synthesizer.sample(asked["rows"])["table"]
     drawn = time.perf_counter()
     made.to_parquet(folder / "made.parquet")
     print(json.dumps({"fit": fitted - began, "sample": drawn - fitted, "rows": len(made)}))

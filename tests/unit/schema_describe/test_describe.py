@@ -225,6 +225,35 @@ def test_the_weakest_associations_are_left_out_first_and_that_is_said() -> None:
     assert any("associations are left out" in warning.message for warning in found.warnings)
 
 
+@pytest.mark.parametrize(("numbers", "twice"), [(20, True), (21, False)])
+def test_of_many_numbers_each_pair_is_said_once_and_by_the_target_only_what_is_missing(
+    numbers: int, twice: bool
+) -> None:
+    rng = np.random.default_rng(3)
+    died = rng.random(600) < 0.4
+    shared = rng.normal(size=600) + 0.8 * died
+    frame = pd.DataFrame(
+        {f"x{k}": np.round(np.exp(shared + rng.normal(0, 0.3, 600)), 2) for k in range(numbers)}
+    )
+    frame.loc[rng.random(600) < 0.1 + 0.3 * died, "x0"] = np.nan
+    frame["stage"], frame["died"] = rng.choice(["I", "II", "III"], 600), died
+    schema, _ = parse_schema(
+        {
+            "fields": [
+                *({"name": f"x{k}", "type": "number", "decimals": 2} for k in range(numbers)),
+                {"name": "stage", "type": "string", "categories": ["I", "II", "III"]},
+                {"name": "died", "type": "boolean"},
+            ]
+        }
+    )
+    document = described(schema, conform(frame, schema)).document
+    measures = {one["measure"] for one in document["associations"] if one["fields"][0][0] == "x"}
+    assert ("pearson" in measures, "spearman" in measures) == (twice, True)
+    said = {(one["field"], key) for one in document["conditionals"] for key in one["statistics"]}
+    assert (("x1", "mean") in said) == twice
+    assert {("x0", "missing"), ("stage", "proportions")} <= said
+
+
 def test_too_few_rows_are_refused() -> None:
     schema, frame = table(19)
     with pytest.raises(InvalidInput):
