@@ -6,8 +6,9 @@
 The development tables and splits of `benchmarks.usefulness`. The blueprint gets nothing but what `describe`
 says of the train part; the copulas get its rows. Columns: the mean error of pairs' associations to the
 holdout's beyond the train part's own, the AUROC lost by a logistic regression and by boosted trees, C2ST, and
-seconds of fit (of the blueprint: describe and compile) and of drawing the rows. SDV is installed into an
-environment of its own, which lasts as long as the benchmark, unless `--python` names one that has it.
+seconds of fit (of the blueprint: describe and compile) and of drawing the rows. SDV stands there at its
+defaults, which fit beta distributions, and with normal ones. It is installed (`benchmarks/peers/sdv.txt`)
+into an environment of its own, which lasts as long as the benchmark, unless `--python` names one that has it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from benchmarks.tables import Development
 
 SCRIPT = Path(__file__).with_name("peers") / "sdv_copula.py"
-GENERATORS = ("blueprint", "SDV", "copula")
+REQUIREMENTS = Path(__file__).with_name("peers") / "sdv.txt"
 FIGURES = ("association", "logistic", "trees", "c2st", "fit", "sample")
 
 
@@ -48,7 +49,7 @@ def main() -> None:
     results: dict[str, list[dict[str, dict[str, float]]]] = {}
     with ExitStack() as stack:
         python = chosen.python or environment(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        print(f"{'table':<14} {'generator':<10}" + "".join(f"{figure:>12}" for figure in FIGURES))
+        print(f"{'table':<14} {'generator':<12}" + "".join(f"{figure:>12}" for figure in FIGURES))
         for name in [name for name in chosen.tables.split(",") if name]:
             results[name] = [measure(name, split, chosen.rows, python) for split in range(chosen.splits)]
             show(name, results[name])
@@ -61,14 +62,14 @@ def environment(folder: Path) -> Path:
     """Make an environment that has SDV; return its interpreter."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "sdv", "pyarrow"], check=True)
+    subprocess.run([python, "-m", "pip", "install", "-q", "-r", REQUIREMENTS], check=True)
     return python
 
 
 def show(name: str, found: list[dict[str, dict[str, float]]]) -> None:
     for generator in GENERATORS:
         means = [sum(one[generator][figure] for one in found) / len(found) for figure in FIGURES]
-        print(f"{name:<14} {generator:<10}" + "".join(f"{mean:12.3f}" for mean in means), flush=True)
+        print(f"{name:<14} {generator:<12}" + "".join(f"{mean:12.3f}" for mean in means), flush=True)
 
 
 def measure(name: str, split: int, rows: int, python: Path) -> dict[str, dict[str, float]]:
@@ -82,7 +83,7 @@ def measure(name: str, split: int, rows: int, python: Path) -> dict[str, dict[st
     train, holdout = train.reset_index(drop=True), holdout.reset_index(drop=True)
     own, real = association(table, train, holdout), scores(table, train, holdout, train)
     found = {}
-    for generator, make in (("blueprint", blueprint), ("SDV", sdv), ("copula", copula)):
+    for generator, make in GENERATORS.items():
         made, seconds = make(table, train, rows, split, python)
         judged = scores(table, made, holdout, train)
         found[generator] = {
@@ -119,6 +120,20 @@ def sdv(
     table: Development, train: pd.DataFrame, rows: int, seed: int, python: Path
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Return rows of SDV's GaussianCopula at its defaults; its seed is its own."""
+    return sdv_with(None, table, train, rows, python)
+
+
+def sdv_normal(
+    table: Development, train: pd.DataFrame, rows: int, seed: int, python: Path
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Return rows of SDV's GaussianCopula with normal distributions."""
+    return sdv_with("norm", table, train, rows, python)
+
+
+def sdv_with(
+    distribution: str | None, table: Development, train: pd.DataFrame, rows: int, python: Path
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Return rows of SDV's GaussianCopula, and its seconds."""
     import pandas as pd
 
     from app.schema.frames import conform
@@ -132,11 +147,12 @@ def sdv(
         else:
             plain[field.name] = column.astype("string").astype(object).where(column.notna(), None)
             kinds[field.name] = "categorical"
+    asked = {"kinds": kinds, "rows": rows, "distribution": distribution}
     with tempfile.TemporaryDirectory() as folder:
         pd.DataFrame(plain).to_parquet(Path(folder) / "train.parquet")
         ended = subprocess.run(
             [python, SCRIPT, folder],
-            input=json.dumps({"kinds": kinds, "rows": rows}), text=True, capture_output=True, check=False,
+            input=json.dumps(asked), text=True, capture_output=True, check=False,
         )  # fmt: skip
         if ended.returncode:
             raise SystemExit(ended.stderr[-2000:])
@@ -152,6 +168,9 @@ def sdv(
         else:
             columns[field.name] = column
     return conform(pd.DataFrame(columns), table.schema), {"fit": told["fit"], "sample": told["sample"]}
+
+
+GENERATORS = {"blueprint": blueprint, "SDV": sdv, "SDV, normal": sdv_normal, "copula": copula}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""SDV's GaussianCopula at its defaults, in an environment of its own: fit a table, draw rows, tell seconds.
+"""SDV's GaussianCopula in an environment of its own: fit a table, draw rows, tell seconds.
 
-Reads `train.parquet` in the folder given and a JSON of `kinds` (by column) and `rows` on standard input;
-writes `made.parquet`.
+Reads `train.parquet` in the folder given and a JSON of `kinds` (by column), `rows` and `distribution` (null
+for its default) on standard input; writes `made.parquet`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     }
     metadata = Metadata.load_from_dict({"tables": {"table": {"columns": columns}}, "relationships": []})
     began = time.perf_counter()
-    synthesizer = GaussianCopulaSynthesizer(metadata)
+    synthesizer = GaussianCopulaSynthesizer(metadata, default_distribution=asked["distribution"])
     synthesizer.fit({"table": train})
     fitted = time.perf_counter()
     made = synthesizer.sample(asked["rows"])["table"]
