@@ -45,7 +45,7 @@ $(ANONYMETER)/.installed: benchmarks/peers/anonymeter.txt
 bench: install $(ANONYMETER)/.installed ## run the slow tests and the benchmarks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement benchmarks/tables.txt
 	$(BIN)/python -m pytest -m slow tests
-	for name in http_load job_latency marginals evaluation anonymeter exactness ctgan; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in http_load job_latency marginals evaluation anonymeter exactness compiling ctgan; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 calibrate: install ## hold the evaluator itself against known truths, 400 draws (make test: 40)
 	SYNTHWARD_CALIBRATION_REPEATS=400 $(BIN)/python -m pytest -q tests/calibration

@@ -265,15 +265,18 @@ class Parameters:
         latents = self.structure.latents
         places = {name: place for place, name in enumerate(latents)}
         found: list[Floats | None] = [None] * len(self.blocks)
+        by_factor: dict[tuple[str, ...], list[tuple[int, Floats]]] = {}
         for (name, factor), sizes in self.effects.items():
-            if not sizes.any():
-                continue
+            if sizes.any():
+                by_factor.setdefault(factor, []).append((places[name], sizes))
+        for factor, added in by_factor.items():
             block = self.structure.home[factor[0]]
             total = found[block]
             if total is None:
                 total = found[block] = np.zeros((len(latents), len(self.blocks[block].weights)))
             # The last place is for cells where one of the fields is missing: their number is -1.
-            total[places[name]] += np.append(sizes, 0.0)[self.combination(block, factor)]
+            sizes_of = np.stack([np.append(sizes, 0.0) for _, sizes in added])
+            total[[place for place, _ in added]] += sizes_of[:, self.combination(block, factor)]
         for block, effect in enumerate(found):
             if effect is not None:
                 centred = effect - (effect @ self.blocks[block].weights)[:, None]
@@ -430,12 +433,17 @@ def _mixture(mass: Floats, at: Floats) -> Floats:
 
 def _added(first: Floats, second: Floats) -> Floats:
     """Return the distribution of a sum of two independent values on the same grid, folded in at the ends."""
-    middle = int(REACH / STEP)
-    whole = np.convolve(first, second)
-    found = whole[middle : middle + len(first)].copy()
-    found[0] += whole[:middle].sum()
-    found[-1] += whole[middle + len(first) :].sum()
-    return found
+    size, middle = len(first), int(REACH / STEP)
+    one, other = _support(first), _support(second)
+    whole = np.convolve(first[one], second[other])
+    at = np.clip(np.arange(len(whole)) + one.start + other.start - middle, 0, size - 1)
+    return np.bincount(at, whole, size).astype(np.float64)
+
+
+def _support(mass: Floats) -> slice:
+    """Return where there is any: few classes of effects fill few places of the grid."""
+    there = np.flatnonzero(mass)
+    return slice(int(there[0]), int(there[-1]) + 1)
 
 
 def _after_what_they_read(fields: list[Field]) -> list[Field]:

@@ -11,7 +11,7 @@ import numpy as np
 from app.blueprint.cells import level_scores
 from app.blueprint.model_parameters import Parameters
 from app.blueprint.rows import Floats, Rows
-from app.blueprint.slopes import ENOUGH, range_slope, stretched
+from app.blueprint.slopes import ENOUGH, group_means, range_slope, stretched
 from app.blueprint.standins import StandIns
 from app.blueprint.statements import Statement, measure
 from app.blueprint.structure import even_levels, single_levels
@@ -199,7 +199,13 @@ class Effects:
                     sizes += 0.3 * math.log(stated.asked / max(found.achieved, 1e-6)) * scores
                 else:
                     ratio = stretched(stated.asked) / max(stretched(found.achieved), 1e-3)
-                    sizes *= np.clip(ratio, 0.4, 2.5)
+                    if ratio >= 1:
+                        sizes *= min(ratio, 2.5)
+                    else:
+                        # Others may bring what is too much: it is taken off where it shows.
+                        first, second = stated.fields
+                        means = group_means(first, second, factor.fields[0], rows)
+                        sizes += (max(ratio, 0.4) - 1) * factor.sign * means
             if factor.shares and not factor.means and not factor.line:
                 assert factor.within is not None
                 slope = factor.sign * range_slope(self.parameters.structure, factor.within, rows)

@@ -141,9 +141,13 @@ class Pairs:
             elif statement.kind == "odds_ratio":
                 step = 0.25 * math.log(max(statement.asked, 1e-6) / max(found.achieved, 1e-6))
             else:
-                step = stretched(statement.asked) - stretched(found.achieved)
+                asked, achieved = stretched(statement.asked), stretched(found.achieved)
                 if statement.kind in ("cramers_v", "correlation_ratio"):
-                    step *= self.signs.get(statement.pointer, 1)
+                    # The measure has no sign, its cause has: others may have turned it round.
+                    wanted = self.signs.get(statement.pointer, 1)
+                    turned = wanted * _correlation(statement.fields, rows) < -found.achieved / 2
+                    asked, achieved = wanted * asked, -wanted * achieved if turned else wanted * achieved
+                step = asked - achieved
             strata = range(len(reached))
             if statement.given and len(statement.fields) == 2:
                 codes = single_levels(schema, statement.given)
@@ -155,3 +159,14 @@ class Pairs:
                 parameters.wanted[stratum, at] = squeezed(here + sign * step)
         parameters.correlate()
         return far
+
+
+def _correlation(fields: tuple[str, ...], rows: Rows) -> float:
+    """Return two columns' product-moment correlation, of levels by their places."""
+    first, second = fields
+    both = np.flatnonzero(rows.present(first) & rows.present(second))
+    x, y = rows.measurement(first)[both], rows.measurement(second)[both]
+    w = rows.weights[both] / max(float(rows.weights[both].sum()), 1e-12)
+    x, y = x - w @ x, y - w @ y
+    spread = math.sqrt(float(w @ x**2) * float(w @ y**2))
+    return float(w @ (x * y)) / spread if spread > 0 else 0.0

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from app.blueprint.rows import Rows
+from app.blueprint.rows import Floats, Rows
 from app.blueprint.structure import Structure
 from app.schema.table import Condition
 
@@ -57,3 +57,24 @@ def stretched(value: float) -> float:
 def squeezed(value: float) -> float:
     """Return the measure of a value on Fisher's scale, bounded."""
     return math.tanh(max(-3.3, min(3.3, value)))
+
+
+def group_means(first: str, second: str, by: str, rows: Rows) -> Floats:
+    """Return a column's mean at each level of the other of two, less the overall mean, in sd within levels.
+
+    Parameters
+    ----------
+    by : str
+        Which of the two has the levels; of the other, if it has levels too, their places are averaged.
+    """
+    size = len(rows.schema[by].levels or ())
+    other = second if first == by else first
+    both = np.flatnonzero(rows.present(by) & rows.present(other))
+    groups, values, weights = rows.codes[by][both], rows.measurement(other)[both], rows.weights[both]
+    mass = np.bincount(groups, weights, size)
+    total = max(float(mass.sum()), 1e-12)
+    means = np.bincount(groups, weights * values, size) / np.maximum(mass, 1e-12)
+    within = float(weights @ (values - means[groups]) ** 2) / total
+    if within <= 0:
+        return np.zeros(size)
+    return np.where(mass > 0, means - float(mass @ means) / total, 0.0) / math.sqrt(within)
