@@ -208,14 +208,17 @@ def _polished(calibration: Calibration, first: Program) -> Program:
     """Move a calibration that is good on so many rows that chance is small beside a tolerance."""
     structure = calibration.parameters.structure
     best, least = first, math.inf
+    drawn = _judged_on(structure)
+    # Even draws are about twice as precise as chance: nearer than this, a move would follow what chance did.
+    near = FINE / 2 + _furthest_by_chance(len(structure.statements), drawn) / 2
     for number in range(POLISHED):
         candidate = calibration.program()
-        rows = simulate(candidate, structure, _judged_on(structure))
+        rows = simulate(candidate, structure, drawn)
         measured = [measure(statement, rows) for statement in structure.statements]
         furthest = max(abs(item.gap) for item in measured)
         if furthest < least:
             best, least = candidate, furthest
-        moved = furthest > FINE / 2 and number < POLISHED - 1 and calibration.move(rows)
+        moved = furthest > near and number < POLISHED - 1 and calibration.move(rows)
         rows.forget()
         if not moved:
             break
@@ -272,12 +275,16 @@ def _tilted(
 
 def _sufficient(outcomes: Sequence[Outcome], rows: int) -> bool:
     """Whether chance alone puts the furthest of so many statements as far off: no tilt would bring more."""
-    furthest = math.sqrt(2 * math.log(len(outcomes) + 1))  # of so many standard normal values
+    furthest = _furthest_by_chance(len(outcomes), rows)
     return all(
-        outcome.moved
-        <= FINE / 2 + (2 if outcome.statement.kind in SHARES else 1) * CHANCE * furthest / math.sqrt(rows)
+        outcome.moved <= FINE / 2 + (2 if outcome.statement.kind in SHARES else 1) * furthest
         for outcome in outcomes
     )
+
+
+def _furthest_by_chance(statements: int, rows: int) -> float:
+    """Return by how many tolerances chance puts the furthest of so many correlations off."""
+    return CHANCE * math.sqrt(2 * math.log(statements + 1)) / math.sqrt(rows)
 
 
 def _affordable(statements: int, most: int) -> int:

@@ -30,8 +30,8 @@ SLOTS = 65_536
 PER_UNIT = 4_096
 """Slots of a look-up table in one unit of the latent scale: 65,536 of them reach from −8 to 8."""
 
-FEW_TICKS = 2_048
-"""Ticks up to which the slots where one ends and the next begins are looked for."""
+FEW_TICKS = 16_384
+"""Ticks up to which the slots where each begins are computed, not the tick of each slot."""
 
 NODES = np.linspace(-8, 8, 1025)
 
@@ -113,26 +113,40 @@ def _middles(slots: Ints) -> Floats:
 
 def _ticks_by_slot(marginal: Marginal, shares: Floats) -> Ints:
     """Return a distribution's tick in each slot, from the distribution function at `NODES`."""
-    upper = np.cumsum(marginal.weights)
-    if len(upper) > FEW_TICKS or (marginal.first != marginal.last).any():
+    counts = (marginal.last - marginal.first) // marginal.stride + 1
+    many = int(counts.sum())
+    if many > FEW_TICKS:
         return marginal._ticks(between(_middles(np.arange(SLOTS)), shares))
-    # One tick in each bin: where it begins is found by halving, at a fraction of the slots.
-    low = np.zeros(len(upper) - 1, np.int64)
-    high = np.full(len(upper) - 1, SLOTS)
-    while (low < high).any():
-        slot = (low + high) // 2
-        below = (low < high) & (between(_middles(slot), shares) * upper[-1] < upper[:-1])
-        low, high = np.where(below, slot + 1, low), np.where(below, high, slot)
-    widths = np.diff(np.concatenate([[0], np.maximum.accumulate(low), [SLOTS]]))
-    return np.repeat(marginal.first, widths)
+    # Where a tick begins is read off the inverse, at a fraction of the slots.
+    within = np.arange(many) - np.repeat(np.cumsum(counts) - counts, counts)
+    upper = np.cumsum(marginal.weights)
+    begins = np.repeat(upper - marginal.weights, counts)
+    begins += np.repeat(marginal.weights / counts, counts) * within
+    begins /= upper[-1]
+    starts = np.ceil((_normal_at(begins[1:], shares) + SLOTS / PER_UNIT / 2) * PER_UNIT - 0.5)
+    starts = np.maximum.accumulate(np.clip(starts, 0, SLOTS)).astype(np.int64)
+    widths = np.diff(np.concatenate([[0], starts, [SLOTS]]))
+    return np.repeat(np.repeat(marginal.first, counts) + within * marginal.stride, widths)
+
+
+def _normal_at(p: Floats, shares: Floats) -> Floats:
+    """Return where a distribution function given at `NODES` reaches `p`: the inverse of `between`."""
+    scale, wanted = _normal_scale(shares), _normal_scale(p)
+    found = np.interp(wanted, scale, NODES)
+    return np.where(p <= 0, -np.inf, np.where(wanted > scale[-1], np.inf, found))
+
+
+def _normal_scale(shares: Floats) -> Floats:
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri(np.clip(shares, 1e-300, 1 - 1e-16)))
 
 
 def between(z: Floats, shares: Floats) -> Floats:
     """Interpolate a distribution function given at `NODES`, on the normal scale: there it is smooth."""
-    from scipy.special import ndtr, ndtri
+    from scipy.special import ndtr
 
-    scale = ndtri(np.clip(shares, 1e-300, 1 - 1e-16))
-    return np.asarray(ndtr(np.interp(z, NODES, scale)))
+    return np.asarray(ndtr(np.interp(z, NODES, _normal_scale(shares))))
 
 
 @dataclass(eq=False)
