@@ -45,9 +45,14 @@ class Calibration:
         Moved in place.
     signs : mapping of pointer to {-1, 1}
         Directions that were taken where none is stated.
+    rows : int
+        To simulate in each pass; fewer where there are many columns.
     """
 
-    def __init__(self, parameters: Parameters, signs: Mapping[str, int], way: Way | None = None) -> None:
+    def __init__(
+        self, parameters: Parameters, signs: Mapping[str, int], way: Way | None = None, rows: int = ROWS
+    ) -> None:
+        self._rows = rows
         self.parameters, self.way = parameters, way or Way()
         inputs = StandIns(parameters.structure)
         self._margins = Margins(parameters)
@@ -71,7 +76,7 @@ class Calibration:
     def simulated(self, program: Program) -> Rows:
         """Simulate a program."""
         structure = self.parameters.structure
-        return simulate(program, structure, max(ROWS >> widening(structure), FEWEST))
+        return simulate(program, structure, max(self._rows >> widening(structure), FEWEST))
 
     def move(self, rows: Rows) -> bool:
         """Move everything towards what is stated; say whether anything was far off."""

@@ -60,6 +60,14 @@ AT_REST = 2
 POLISHED = 3
 """Passes on many rows, once few show no more."""
 
+VAGUE = 4.0
+"""Tolerances that are as good as one, of a statement that is vague."""
+
+SKETCHED = 6
+"""Passes of a sketch."""
+
+SKETCHED_ON = 16_384
+
 CHANCE = 50.0
 """Tolerances by which chance puts a correlation off, times the root of the rows; a share by twice as many."""
 
@@ -85,12 +93,29 @@ class Compiled:
     guesses: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How near statements are pursued.
+
+    Parameters
+    ----------
+    vague : callable
+        Whether the statement at a pointer is known to no more than a few tolerances.
+    sketch : bool
+        Whether a look at the rows is all that is wanted: a few passes, and no tilt.
+    """
+
+    vague: Callable[[str], bool] = lambda pointer: False
+    sketch: bool = False
+
+
 def compile_schema(
     schema: TableSchema,
     fields: Iterable[Field],
     *,
     warn: Callable[[str, str], None],
     progress: Callable[[float], None] = lambda fraction: None,
+    effort: Effort | None = None,
 ) -> Compiled:
     """Find the program whose rows have what a schema states.
 
@@ -102,11 +127,13 @@ def compile_schema(
         Called as `warn(pointer, message)` where a default was taken.
     progress : callable
         Called with the fraction done.
+    effort : Effort, optional
+        All, unless it is given.
     """
     # Small matrices: threads cost more than they bring, and their sums differ from machine to machine.
     with threadpool_limits(limits=1, user_api="blas"):
         try:
-            return _compiled(schema, fields, warn, progress)
+            return _compiled(schema, fields, warn, progress, effort or Effort())
         finally:
             forget()
 
@@ -116,16 +143,22 @@ def _compiled(
     fields: Iterable[Field],
     warn: Callable[[str, str], None],
     progress: Callable[[float], None],
+    effort: Effort,
 ) -> Compiled:
-    structure = structure_of(schema, fields, warn)
+    structure = structure_of(schema, fields, warn, effort.vague)
     signs = guessed_signs(structure)
     parameters = _with_blocks(structure, signs)
     progress(0.1)
     parameters.fit_strata(warn)
+    if effort.sketch:
+        sketched = _calibrated(
+            Calibration(parameters, signs, rows=SKETCHED_ON), progress, passes=SKETCHED
+        ).program
+        return Compiled(sketched, _outcomes(sketched, structure, SKETCHED_ON), dict(signs))
     ranked = _ways(parameters, signs, progress)
     program, outcomes = _tilted(ranked[0], structure, progress)
     for other in ranked[1:TILTED]:
-        if _excess(outcomes, FINE) < GOOD:
+        if _excess([one for one in outcomes if not one.statement.vague], FINE) < GOOD:
             break
         again, found = _tilted(other, structure, progress)
         if _excess(found) < _excess(outcomes):
@@ -143,11 +176,11 @@ def _ways(
     good = max(GOOD, GOOD_EACH * len(statements))
     ways = calibration.others if len(parameters.structure.marginals) <= WIDE else ()
     found = [_calibrated(calibration, lambda share: progress(0.1 + 0.3 * share))]
-    if statements and found[0].far < good:
+    if statements and found[0].firm < good:
         return [_polished(calibration, found[0].program)]
     for number, way in enumerate(ways):
         best = min(found, key=lambda one: one.missed)
-        if best.far < good:
+        if best.firm < good:
             break
         rival = Calibration(parameters.copied(), signs, way)
         found.append(_calibrated(rival, lambda share: None, best.missed))
@@ -157,21 +190,25 @@ def _ways(
 
 @dataclass(frozen=True, eq=False)
 class _Calibrated:
-    """A program, the sum of its gaps, and the sum of what is beyond half a tolerance."""
+    """A program, the sum of its gaps, and of what is beyond good enough: of all, and of what is not vague."""
 
     program: Program
     missed: float
     far: float
+    firm: float
 
 
 def _calibrated(
-    calibration: Calibration, progress: Callable[[float], None], rival: float = math.inf
+    calibration: Calibration,
+    progress: Callable[[float], None],
+    rival: float = math.inf,
+    passes: int = PASSES,
 ) -> _Calibrated:
     """Return the best program of some passes; soon given up where a rival is far ahead."""
     statements = calibration.parameters.structure.statements
-    best, improved = _Calibrated(calibration.program(), math.inf, math.inf), 0
+    best, improved = _Calibrated(calibration.program(), math.inf, math.inf, math.inf), 0
     good = max(GOOD, GOOD_EACH * len(statements))
-    for number in range(PASSES):
+    for number in range(passes):
         candidate = calibration.program()
         rows = calibration.simulated(candidate)
         # Parts pull at one another: the best of the passes is kept, not the last.
@@ -180,11 +217,13 @@ def _calibrated(
         if missed < 0.97 * best.missed:
             improved = number
         if missed < best.missed:
-            best = _Calibrated(candidate, missed, _far(statements, measured, rows))
-        progress((number + 1) / PASSES)
+            far, firm = _far(statements, measured, rows)
+            best = _Calibrated(candidate, missed, far, firm)
+        progress((number + 1) / passes)
         if best.far == 0 or (number - improved >= AT_REST and best.far < good):
             break
-        if number - improved >= PATIENCE or (number >= PATIENCE and best.missed > BEHIND * rival):
+        patience = PATIENCE if best.firm >= good else PATIENCE // 2  # what is left is vague
+        if number - improved >= patience or (number >= PATIENCE and best.missed > BEHIND * rival):
             break
         moved = calibration.move(rows)
         rows.forget()
@@ -193,15 +232,19 @@ def _calibrated(
     return best
 
 
-def _far(statements: Sequence[Statement], measured: Sequence[Measured], rows: Rows) -> float:
-    """Return the sum of what is off by more than is good enough, as far as so few rows can tell."""
+def _far(statements: Sequence[Statement], measured: Sequence[Measured], rows: Rows) -> tuple[float, float]:
+    """Return the sum of what is off by more than is good enough, as far as so few rows can tell.
+
+    Once of all, vague statements by what is good enough of them, and once without these.
+    """
     fewer = math.sqrt(ROWS / max(rows.drawn, 1))
-    found = lost(rows)
-    for share in (False, True):
-        free = FINE * max(fewer * (1 + share), 1.0) if fewer > 1 else FINE
-        chosen = [m for s, m in zip(statements, measured, strict=True) if (s.kind in SHARES) is share]
-        found += loss(chosen, free)
-    return found
+    far = firm = lost(rows)
+    for statement, item in zip(statements, measured, strict=True):
+        free = FINE * max(fewer * (1 + (statement.kind in SHARES)), 1.0) if fewer > 1 else FINE
+        found = loss([item], free * (VAGUE if statement.vague else 1))
+        far += found
+        firm += 0.0 if statement.vague else found
+    return far, firm
 
 
 def _polished(calibration: Calibration, first: Program) -> Program:
@@ -215,7 +258,10 @@ def _polished(calibration: Calibration, first: Program) -> Program:
         candidate = calibration.program()
         rows = simulate(candidate, structure, drawn)
         measured = [measure(statement, rows) for statement in structure.statements]
-        furthest = max(abs(item.gap) for item in measured)
+        furthest = max(
+            abs(item.gap) / (VAGUE if statement.vague else 1)
+            for statement, item in zip(structure.statements, measured, strict=True)
+        )
         if furthest < least:
             best, least = candidate, furthest
         moved = furthest > near and number < POLISHED - 1 and calibration.move(rows)
@@ -279,6 +325,7 @@ def _sufficient(outcomes: Sequence[Outcome], rows: int) -> bool:
     return all(
         outcome.moved <= FINE / 2 + (2 if outcome.statement.kind in SHARES else 1) * furthest
         for outcome in outcomes
+        if not outcome.statement.vague
     )
 
 
@@ -299,8 +346,8 @@ def _judged_on(structure: Structure) -> int:
     return max(JUDGED_ON >> widening(structure, 4 * NARROW), LEAST_JUDGED)
 
 
-def _outcomes(program: Program, structure: Structure) -> tuple[Outcome, ...]:
-    rows = simulate(program, structure, _judged_on(structure), seed=1)
+def _outcomes(program: Program, structure: Structure, most: int = JUDGED_ON) -> tuple[Outcome, ...]:
+    rows = simulate(program, structure, min(most, _judged_on(structure)), seed=1)
     outcomes = tuple(_outcome(statement, rows) for statement in structure.statements)
     rows.forget()
     return outcomes

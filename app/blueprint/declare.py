@@ -8,7 +8,7 @@ still what would be taken, so that it binds nothing; one that was edited has bec
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from app.blueprint.defaults import (
@@ -157,6 +157,11 @@ def provenance_of(blueprint: Blueprint) -> dict[str, Source]:
         found[pointer("rules", place)] = rule.source
     # A default that counts as a statement was edited: whoever did has declared it.
     return {at: "declared" if source == "default" else source for at, source in found.items()}
+
+
+def source_of(blueprint: Blueprint) -> Callable[[str], Source]:
+    """Return a function that says where a statement comes from, by its pointer into the schema."""
+    return _Told(provenance_of(blueprint)).of
 
 
 def _sources(marginal: Marginal | None, at: str, found: dict[str, Source]) -> None:

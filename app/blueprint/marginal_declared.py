@@ -24,6 +24,7 @@ from app.blueprint.defaults import (
     quantiles_of,
     spoken,
 )
+from app.blueprint.lattices import on_lattice
 from app.blueprint.marginal import Marginal
 from app.blueprint.marginal_families import family_bins
 from app.blueprint.marginal_projection import project
@@ -66,7 +67,7 @@ def declared_marginal(schema: TableSchema, field: Field, warn: Warn) -> Marginal
     landmarks = np.array([q for _, q in quantiles_of(statistics)], "float64")
     first, last, weights = family_bins(choice, lower, upper, per_unit, landmarks)
     marginal = Marginal(field, first, last, weights, 1, per_unit, missing_share(field, 0.0), is_firm(field))
-    met = project(schema, marginal, statistics, warn)
+    met = project(schema, on_lattice(schema, marginal), statistics, warn)
     _tell(choice, schema, met, warn)
     return met
 

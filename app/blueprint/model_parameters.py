@@ -26,7 +26,7 @@ from app.blueprint.strata import stratum_marginals
 from app.blueprint.structure import Structure, even_levels, single_levels
 from app.schema.evaluate import holds_relevant
 from app.schema.rules import Expression
-from app.schema.table import Field
+from app.schema.table import Conditional, Field
 
 STEP = 1 / 32
 MOST_CENTRES = 48
@@ -137,20 +137,21 @@ class Parameters:
             here = combination >= 0
             shares: Floats = np.asarray(np.bincount(combination[here], mass[here], len(levels)), np.float64)
             shares = shares / max(float(shares.sum()), 1e-12)
-            stated: list[object] = [None] * len(levels)
-            for conditional in schema.conditionals:
+            # A rule may have made the key longer than what is stated: that holds of several strata then.
+            stated: list[Conditional | None] = [None] * len(levels)
+            for conditional in sorted(schema.conditionals, key=lambda one: len(one.given)):
                 codes = single_levels(schema, conditional.given)
                 fields = tuple(condition.field for condition in conditional.given)
-                if conditional.field != name or codes is None or tuple(sorted(fields)) != key:
+                if conditional.field != name or codes is None or not set(fields) <= set(key):
                     continue
-                ordered = tuple(code for _, code in sorted(zip(fields, codes, strict=True)))
-                stated[levels.index(ordered)] = conditional
+                for place, level in enumerate(levels):
+                    coded = dict(zip(key, level, strict=True))
+                    if all(coded[one] == code for one, code in zip(fields, codes, strict=True)):
+                        stated[place] = conditional
             relevant = [
                 s
                 for s in structure.statements
-                if s.fields == (name,)
-                and s.kind != "missing"
-                and (not s.given or tuple(sorted(c.field for c in s.given)) == key)
+                if s.fields == (name,) and s.kind != "missing" and {c.field for c in s.given} <= set(key)
             ]
             relevant = [s for s in relevant if not s.given or single_levels(schema, s.given) is not None]
             relevant += [
@@ -160,7 +161,7 @@ class Parameters:
             ]
             self.strata[name] = stratum_marginals(
                 schema, structure.item(name), structure.marginals[name], key, levels, shares,
-                stated, relevant, structure.thresholds.get(name, ()), warn,  # type: ignore[arg-type]
+                stated, relevant, structure.thresholds.get(name, ()), warn,
             )  # fmt: skip
 
     def _applies(self, name: str, block: int) -> Mask:

@@ -9,7 +9,8 @@ linearised anew at every step.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from app.blueprint.rows import Floats, Rows
 from app.blueprint.statements import Measured, Statement, measure
+from app.schema.table import TableSchema
 
 SMALL = 0.05
 """A gap, in tolerances, that is not worth another step."""
@@ -26,6 +28,9 @@ RIDGE = 1.0
 
 FARTHEST = 15.0
 """Tolerances that one step makes up of a statement, at most."""
+
+PATIENCE = 10
+"""Passes without a gain after which no more are made."""
 
 LONGEST = 1.5
 """Standard deviation of one step of the log-weights: beyond, the linearisation says little."""
@@ -46,15 +51,17 @@ def reweigh(rows: Rows, statements: Sequence[Statement], *, passes: int = 40) ->
     Rows
         The best of the passes, by the sum of gaps beyond a tenth of a tolerance.
     """
+    statements = without_implied(rows.schema, statements)
     if not statements:
         return rows
-    best, least = rows, np.inf
-    for _ in range(passes):
+    best, least, improved = rows, np.inf, 0
+    for number in range(passes):
         measured = [measure(statement, rows) for statement in statements]
         excess = loss(measured)
         if excess < least:
+            improved = number if excess < 0.99 * least else improved
             best, least = rows, excess
-        if max(abs(item.gap) for item in measured) < SMALL:
+        if max(abs(item.gap) for item in measured) < SMALL or number - improved >= PATIENCE:
             break
         influences = np.stack([item.influence for item in measured])
         step = newton_step(measured, influences, influences, rows.weights)
@@ -62,6 +69,20 @@ def reweigh(rows: Rows, statements: Sequence[Statement], *, passes: int = 40) ->
         weights = rows.weights * np.exp(np.clip(exponent - exponent.max(), -60, 0))
         rows = rows.reweighted(weights / weights.sum())
     return best
+
+
+def without_implied(schema: TableSchema, statements: Iterable[Statement]) -> list[Statement]:
+    """Return the statements without shares that follow from those of all other levels of the same rows."""
+    found: list[Statement] = []
+    stated: Counter[tuple[Any, ...]] = Counter()
+    for statement in statements:
+        if statement.kind == "proportion":
+            rows = statement.fields, statement.given
+            stated[rows] += 1
+            if stated[rows] == len(schema[statement.fields[0]].levels or ()):
+                continue
+        found.append(statement)
+    return found
 
 
 def loss(measured: Sequence[Measured], free: float = 0.1) -> float:
@@ -86,13 +107,18 @@ def newton_step(
     """
     exact = features.dtype
     shares = weights.astype(exact)
-    centred = features - (features @ shares)[:, None]
-    weighted = centred * shares
-    reach = (influences @ weighted.T).astype(np.float64)
+    if features is influences:
+        centred, weighted = features, features * shares
+        middle = weighted.sum(axis=1)
+        reach = influences @ weighted.T - np.outer(middle, middle)
+    else:
+        centred = features - (features @ shares)[:, None]
+        weighted = centred * shares
+        reach = (influences @ weighted.T).astype(np.float64)
     # What is far off and cannot be moved must not outweigh all that can.
     shift = np.clip(np.array([item.shift for item in measured]), -FARTHEST, FARTHEST)
     # Least squares with a ridge in the metric of the features themselves.
-    size = (centred @ weighted.T).astype(np.float64)
+    size = reach if features is influences else (centred @ weighted.T).astype(np.float64)
     normal = reach.T @ reach + RIDGE * size
     normal += (1e-6 + 1e-7 * np.trace(normal) / len(shift)) * np.eye(len(shift))
     step = np.linalg.solve(normal, reach.T @ shift)

@@ -177,8 +177,9 @@ class Rows:
         chosen = np.ones(len(self), np.bool_)
         if condition.values is not None:
             if item.levels is not None:
-                wanted = [item.levels.index(value) for value in condition.values]
-                chosen &= np.isin(self.codes[item.name], wanted)
+                wanted = np.zeros(len(item.levels) + 1, np.bool_)  # the last is for what is missing
+                wanted[[item.levels.index(value) for value in condition.values]] = True
+                chosen &= wanted[self.codes[item.name]]
             else:
                 chosen &= np.isin(self.numbers[item.name], [item.to_number(v) for v in condition.values])
         for bound, within in ((condition.minimum, np.greater_equal), (condition.maximum, np.less_equal)):
@@ -193,6 +194,13 @@ class Rows:
         if found is None:
             found = self._weighted[key] = find()
         return found
+
+    def last_weighted(self, key: Any, find: Callable[[], Any]) -> Any:
+        """Return what is found once as long as it is asked for in a row."""
+        held = self._weighted.get("last")
+        if held is None or held[0] != key:
+            held = self._weighted["last"] = (key, find())
+        return held[1]
 
     def _once(self, key: Any, find: Any) -> Any:
         found = self._cache.get(key)

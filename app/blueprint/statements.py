@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -55,6 +55,8 @@ class Statement:
         Position of the level, of a proportion.
     sign : {-1, 1} or None
         Declared direction of a measure that has none.
+    vague : bool
+        Whether it is known to no more than a few tolerances, so that only little is done to meet it.
     """
 
     pointer: str
@@ -65,6 +67,7 @@ class Statement:
     p: float = 0.5
     level: int = -1
     sign: int | None = None
+    vague: bool = False
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -193,10 +196,16 @@ def _sample_of(statement: Statement, rows: Rows) -> _Sample | None:
         return _sample(rows, counted & rows.selected(statement.given) if statement.given else counted, None)
     absent = tuple(name for name in statement.fields if not rows.complete(name))
     if statement.given or len(absent) > 1:
-        counted = rows.selected(statement.given)
-        for name in absent:
-            counted = counted & rows.present(name)
-        return _sample(rows, counted, None)
+
+        def find_stratum() -> tuple[_Sample | None]:
+            counted = rows.selected(statement.given)
+            for name in absent:
+                counted = counted & rows.present(name)
+            return (_sample(rows, counted, None),)
+
+        # What is stated of one stratum stands together; all strata at once would fill the memory.
+        stratum: tuple[_Sample | None] = rows.last_weighted((absent, statement.given), find_stratum)
+        return stratum[0]
 
     def find() -> tuple[_Sample | None]:
         counted = rows.present(absent[0]) if absent else np.ones(len(rows), np.bool_)
@@ -219,7 +228,8 @@ def _sample(rows: Rows, counted: Mask, key: tuple[str, ...] | None) -> _Sample |
 class _Sample:
     """The rows that count for a statement: all, or `chosen`; weights sum to 1 and were `total`.
 
-    With a `key`, which names the columns whose gaps were left out, what is found once is kept.
+    With a `key`, which names the columns whose gaps were left out, what is found once is kept with the rows;
+    without one, here, where it is small.
     """
 
     rows: Rows
@@ -227,12 +237,19 @@ class _Sample:
     w: Floats
     total: float
     key: tuple[str, ...] | None
+    small: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def taken(self, values: NDArray[Any]) -> Any:
         return values if self.chosen is None else values[self.chosen]
 
     def _once(self, what: str, name: str, find: Callable[[], Any]) -> Any:
-        return find() if self.key is None else self.rows.once_weighted((what, name, self.key), find)
+        if self.key is not None:
+            return self.rows.once_weighted((what, name, self.key), find)
+        if what not in ("moments", "mass"):
+            return find()
+        if (what, name) not in self.small:
+            self.small[what, name] = find()
+        return self.small[what, name]
 
     def moments(self, name: str) -> tuple[float, float]:
         """Return mean and variance."""

@@ -80,13 +80,20 @@ class Structure:
         return self.marginals[name].field
 
 
-def structure_of(schema: TableSchema, fields: Iterable[Field], warn: Callable[[str, str], None]) -> Structure:
+def structure_of(
+    schema: TableSchema,
+    fields: Iterable[Field],
+    warn: Callable[[str, str], None],
+    vague: Callable[[str], bool] = lambda pointer: False,
+) -> Structure:
     """Decide how the fields are drawn.
 
     Parameters
     ----------
     fields : iterable of Field
         Those that are neither computed nor made fresh.
+    vague : callable
+        Whether the statement at a pointer is known to no more than a few tolerances.
     """
     fields = tuple(fields)
     solved = tuple(replace(one, item=_with_gaps(schema, one.item)) for one in solved_inputs(schema, fields))
@@ -111,7 +118,9 @@ def structure_of(schema: TableSchema, fields: Iterable[Field], warn: Callable[[s
         marginals[item.name] = marginal
     computed = {item.name for item in schema.fields if item.formula is not None} | gone
     measurable = set(marginals) | computed
-    statements = tuple(s for s in statements_of(schema) if set(s.reads) <= measurable)
+    statements = tuple(
+        replace(s, vague=vague(s.pointer)) for s in statements_of(schema) if set(s.reads) <= measurable
+    )
     discrete = [item.name for item in drawn if item.levels is not None]
     gaps = _gaps(schema, discrete, statements)
     blocks = _blocks(schema, discrete, marginals, statements, gaps)

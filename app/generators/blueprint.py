@@ -166,6 +166,7 @@ def sampler_of(
     progress: Progress,
     warn: Callable[[str, str], None],
     fail: bool = False,
+    sketch: bool = False,
 ) -> BlueprintSampler:
     """Compile a schema's statements into a sampler.
 
@@ -175,8 +176,11 @@ def sampler_of(
         Of the schema: what becomes of its statements is entered into it.
     fail : bool
         Whether statements that are not met as asked end the work.
+    sketch : bool
+        Whether a look at the rows is all that is wanted.
     """
-    from app.blueprint.compile import compile_schema
+    from app.blueprint.compile import Effort, compile_schema
+    from app.blueprint.declare import source_of
     from app.blueprint.outcomes import BEYOND, Guessed, Settled, with_outcomes
     from app.blueprint.sample import BlueprintCandidates, BlueprintRows
 
@@ -184,7 +188,14 @@ def sampler_of(
     if not drawn:  # nothing but ids, texts and formulas of nothing
         return BlueprintSampler(assemble(schema, [], warn), document.to_json().encode())
     alone = _without_fresh(schema)
-    compiled = compile_schema(alone, drawn, warn=warn, progress=lambda share: progress(0.95 * share))
+    source = source_of(document)
+    compiled = compile_schema(
+        alone,
+        drawn,
+        warn=warn,
+        progress=lambda share: progress(0.95 * share),
+        effort=Effort(lambda at: source(at) == "elicited", sketch),
+    )
     settled = [
         Settled(outcome.statement.pointer, outcome.statement.asked, outcome.achieved, outcome.moved)
         for outcome in compiled.outcomes
@@ -292,10 +303,12 @@ def _refuse(compiled: Compiled) -> None:
 
 def _missed(compiled: Compiled) -> list[Outcome]:
     """Return the outcomes beyond their tolerance, furthest first."""
+    from app.blueprint.compile import VAGUE
     from app.blueprint.outcomes import BEYOND
 
     return sorted(
-        (outcome for outcome in compiled.outcomes if outcome.moved > BEYOND), key=lambda one: -one.moved
+        (one for one in compiled.outcomes if one.moved > (VAGUE if one.statement.vague else BEYOND)),
+        key=lambda one: -one.moved,
     )
 
 

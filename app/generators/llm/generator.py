@@ -232,7 +232,7 @@ class LLM:
         from app.generators.llm import preview
 
         def look(document: Mapping[str, Any], provenance: Mapping[str, Any]) -> Any:
-            return preview.look(document, self._compiled(document, provenance, _silent), seed)
+            return preview.look(document, self._compiled(document, provenance, _silent, sketch=True), seed)
 
         return Elicitation(
             schema.document,
@@ -254,6 +254,7 @@ class LLM:
         warn: Callable[[str, str], None],
         learned: Mapping[str, Source] = MappingProxyType({}),
         kept: Mapping[str, Any] = MappingProxyType({}),
+        sketch: bool = False,
     ) -> Sampler:
         """Compile as the generator `blueprint` does; each statement keeps where it comes from."""
         from app.blueprint.declare import declare
@@ -263,7 +264,7 @@ class LLM:
         sources = {**learned, **{at: origin["source"] for at, origin in provenance.items()}}
         stated = declare(schema, sources).model_copy(update=dict(kept))
         fail = self.options.on_infeasible == "fail"
-        return sampler_of(schema, stated, progress=_silent, warn=warn, fail=fail)
+        return sampler_of(schema, stated, progress=_silent, warn=warn, fail=fail, sketch=sketch)
 
     def _written(
         self, schema: TableSchema, talk: Talk, progress: Progress, warn: Callable[[str, str], None]
