@@ -9,8 +9,7 @@ linearised anew at every step.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from app.blueprint.rows import Floats, Rows
 from app.blueprint.statements import Measured, Statement, measure
-from app.schema.table import TableSchema
 
 SMALL = 0.05
 """A gap, in tolerances, that is not worth another step."""
@@ -51,7 +49,6 @@ def reweigh(rows: Rows, statements: Sequence[Statement], *, passes: int = 40) ->
     Rows
         The best of the passes, by the sum of gaps beyond a tenth of a tolerance.
     """
-    statements = without_implied(rows.schema, statements)
     if not statements:
         return rows
     best, least, improved = rows, np.inf, 0
@@ -69,20 +66,6 @@ def reweigh(rows: Rows, statements: Sequence[Statement], *, passes: int = 40) ->
         weights = rows.weights * np.exp(np.clip(exponent - exponent.max(), -60, 0))
         rows = rows.reweighted(weights / weights.sum())
     return best
-
-
-def without_implied(schema: TableSchema, statements: Iterable[Statement]) -> list[Statement]:
-    """Return the statements without shares that follow from those of all other levels of the same rows."""
-    found: list[Statement] = []
-    stated: Counter[tuple[Any, ...]] = Counter()
-    for statement in statements:
-        if statement.kind == "proportion":
-            rows = statement.fields, statement.given
-            stated[rows] += 1
-            if stated[rows] == len(schema[statement.fields[0]].levels or ()):
-                continue
-        found.append(statement)
-    return found
 
 
 def loss(measured: Sequence[Measured], free: float = 0.1) -> float:
