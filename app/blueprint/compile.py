@@ -60,6 +60,9 @@ AT_REST = 2
 POLISHED = 3
 """Passes on many rows, once few show no more."""
 
+SPARED = 0.001
+"""Gap beyond chance, in tolerances for each statement, that is not worth a tilt."""
+
 VAGUE = 4.0
 """Tolerances that are as good as one, of a statement that is vague."""
 
@@ -306,8 +309,10 @@ def _tilted(
     tilt = find_tilt(rows, structure.statements)
     rows.forget()
     progress(0.8)
-    tilted = replace(program, tilt=tilt)
+    tilted, untilted = replace(program, tilt=tilt), outcomes
     outcomes = _outcomes(tilted, structure)
+    if _excess(untilted) <= _excess(outcomes):
+        return program, untilted
     if tilt is not None and not wide and max(outcome.moved for outcome in outcomes) > REFINED:
         rows = simulate(program, structure, _affordable(len(structure.statements), 2 * JUDGED_ON), seed=2)
         again = replace(program, tilt=refined(rows, structure.statements, tilt))
@@ -320,13 +325,14 @@ def _tilted(
 
 
 def _sufficient(outcomes: Sequence[Outcome], rows: int) -> bool:
-    """Whether chance alone puts the furthest of so many statements as far off: no tilt would bring more."""
+    """Whether chance alone puts the furthest as far off, or nearly: a tilt moves all statements."""
     furthest = _furthest_by_chance(len(outcomes), rows)
-    return all(
-        outcome.moved <= FINE / 2 + (2 if outcome.statement.kind in SHARES else 1) * furthest
+    beyond = (
+        outcome.moved - FINE / 2 - (2 if outcome.statement.kind in SHARES else 1) * furthest
         for outcome in outcomes
         if not outcome.statement.vague
     )
+    return sum(max(gap, 0.0) for gap in beyond) < SPARED * len(outcomes)
 
 
 def _furthest_by_chance(statements: int, rows: int) -> float:

@@ -17,6 +17,9 @@ from app.blueprint.statements import Statement, measure
 from app.blueprint.structure import even_levels, single_levels
 from app.schema.table import Condition
 
+OWN = 1.0
+"""Part of what levels show of a column that is their own doing, from which on less of it is enough."""
+
 
 @dataclass(frozen=True, eq=False)
 class Factor:
@@ -202,10 +205,12 @@ class Effects:
                     if ratio >= 1:
                         sizes *= min(ratio, 2.5)
                     else:
-                        # Others may bring what is too much: it is taken off where it shows.
                         first, second = stated.fields
                         means = group_means(first, second, factor.fields[0], rows)
-                        sizes += (max(ratio, 0.4) - 1) * factor.sign * means
+                        if np.linalg.norm(sizes) >= OWN * np.linalg.norm(means):
+                            sizes *= max(ratio, 0.4)
+                        else:  # others bring what is too much: it is taken off where it shows
+                            sizes += (max(ratio, 0.4) - 1) * factor.sign * means
             if factor.shares and not factor.means and not factor.line:
                 assert factor.within is not None
                 slope = factor.sign * range_slope(self.parameters.structure, factor.within, rows)

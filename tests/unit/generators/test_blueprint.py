@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from numpy.random import SeedSequence
 
+from app.blueprint.declare import schema_of
 from app.blueprint.matching import rows_of
 from app.blueprint.model import Blueprint as Document
 from app.blueprint.statements import measure
@@ -183,3 +184,71 @@ def test_a_posted_blueprint_with_faults_is_refused_before_anything_is_queued() -
     options = Blueprint.Options(blueprint=Document.model_validate(lean))
     pointers = [fault.pointer for fault in refusals(Blueprint, options, schema, 10)]
     assert pointers == ["/generator/options/blueprint/columns/0/marginal/sd/value"]
+
+
+def test_a_mean_by_one_field_holds_where_a_rule_ties_the_column_to_another_too() -> None:
+    followed = {
+        "fields": [
+            {"name": "died", "type": "boolean", "statistics": {"proportions": {"true": 0.3, "false": 0.7}}},
+            {"name": "arm", "type": "string", "categories": ["a", "b"],
+             "statistics": {"proportions": {"a": 0.5, "b": 0.5}}},
+            {"name": "days", "type": "integer", "constraints": {"minimum": 0, "maximum": 700},
+             "statistics": {"quantiles": {"0.05": 0, "0.25": 90, "0.5": 240, "0.75": 350, "0.95": 480}}},
+        ],
+        "conditionals": [
+            {"field": "days", "given": {"arm": ["a"]}, "statistics": {"mean": 260}},
+            {"field": "days", "given": {"arm": ["b"]}, "statistics": {"mean": 200}},
+        ],
+        "rules": ["not died or days > 0"],
+    }  # fmt: skip
+    frame = fitted(followed).sample_shard(0, 50_000, seed=SeedSequence(4))
+    by_arm = frame.groupby("arm", observed=True)["days"].mean()
+    # 0.03 sd of 155 days are allowed, and four standard errors of 25,000 rows: 4.7 + 3.9.
+    assert abs(by_arm["a"] - 260) < 8.6 and abs(by_arm["b"] - 200) < 8.6
+    assert not (frame["died"] & (frame["days"] == 0)).any()
+
+
+def test_quantiles_hold_where_a_rule_allows_whole_tens_only() -> None:
+    index = {
+        "fields": [
+            {"name": "karnofsky", "type": "integer", "constraints": {"minimum": 0, "maximum": 100},
+             "statistics": {"quantiles": {"0.25": 70, "0.5": 80, "0.75": 90}}},
+        ],
+        "rules": ["karnofsky % 10 == 0"],
+    }  # fmt: skip
+    told = json.loads(fitted(index).blueprint)
+    assert [item["moved"] for item in told["outcomes"]] == [0, 0, 0]
+    drawn = fitted(index).sample_shard(0, 20_000, seed=SeedSequence(4))["karnofsky"]
+    assert set(drawn.unique()) <= set(range(0, 101, 10))
+    assert drawn.quantile([0.25, 0.5, 0.75]).tolist() == [70, 80, 90]
+
+
+def test_what_is_declared_holds_beside_elicited_statements_that_contradict_one_another() -> None:
+    number = {"type": "number", "decimals": 2, "statistics": {"mean": 50, "sd": 10}}
+    whole = Document.model_validate_json(
+        fitted(
+            {
+                "fields": [{"name": name, **number} for name in "abcd"],
+                "associations": [
+                    {"fields": ["a", "b"], "measure": "pearson", "value": 0.9},
+                    {"fields": ["b", "c"], "measure": "pearson", "value": 0.9},
+                    {"fields": ["a", "c"], "measure": "pearson", "value": 0.9},
+                    {"fields": ["c", "d"], "measure": "pearson", "value": 0.5},
+                ],
+            }
+        ).blueprint
+    )
+    said = [item.model_copy(update={"source": "elicited"}) for item in whole.dependence[:3]]
+    said[2] = said[2].model_copy(update={"value": -0.9})
+    edited = whole.model_copy(
+        update={"dependence": [*said, *whole.dependence[3:]], "outcomes": [], "repairs": []}
+    )
+    schema = schema_of(edited)
+    generator = Blueprint(Blueprint.Options(blueprint=edited))
+    sampler = generator.fit(schema, None, seed=SeedSequence(0), progress=silent, warn=silent)
+    frame = sampler.sample_shard(0, 50_000, seed=SeedSequence(4))
+    assert abs(frame["c"].corr(frame["d"]) - 0.5) < 0.02 + 4 * 0.0034
+    # All three correlations of 0.9, 0.9 and −0.9 give way, and nothing else.
+    assert {item["at"] for item in json.loads(sampler.blueprint)["repairs"]} == {
+        f"/dependence/{place}/value" for place in range(3)
+    }
