@@ -61,7 +61,7 @@ POLISHED = 3
 """Passes on many rows, once few show no more."""
 
 SPARED = 0.001
-"""Gap beyond chance, in tolerances for each statement, that is not worth a tilt."""
+"""Gap beyond chance, in tolerances for each statement, that is not worth another move or a tilt."""
 
 VAGUE = 4.0
 """Tolerances that are as good as one, of a statement that is vague."""
@@ -253,7 +253,7 @@ def _far(statements: Sequence[Statement], measured: Sequence[Measured], rows: Ro
 def _polished(calibration: Calibration, first: Program) -> Program:
     """Move a calibration that is good on so many rows that chance is small beside a tolerance."""
     structure = calibration.parameters.structure
-    best, least = first, math.inf
+    best, least = first, (math.inf, math.inf)
     drawn = _judged_on(structure)
     # Even draws are about twice as precise as chance: nearer than this, a move would follow what chance did.
     near = FINE / 2 + _furthest_by_chance(len(structure.statements), drawn) / 2
@@ -261,13 +261,15 @@ def _polished(calibration: Calibration, first: Program) -> Program:
         candidate = calibration.program()
         rows = simulate(candidate, structure, drawn)
         measured = [measure(statement, rows) for statement in structure.statements]
-        furthest = max(
+        gaps = [
             abs(item.gap) / (VAGUE if statement.vague else 1)
             for statement, item in zip(structure.statements, measured, strict=True)
-        )
-        if furthest < least:
-            best, least = candidate, furthest
-        moved = furthest > near and number < POLISHED - 1 and calibration.move(rows)
+        ]
+        beyond = sum(max(gap - near, 0.0) for gap in gaps)
+        if (beyond, max(gaps)) < least:
+            best, least = candidate, (beyond, max(gaps))
+        enough = beyond <= SPARED * len(gaps)
+        moved = not enough and number < POLISHED - 1 and calibration.move(rows)
         rows.forget()
         if not moved:
             break
