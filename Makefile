@@ -42,6 +42,12 @@ $(ANONYMETER)/.installed: benchmarks/peers/anonymeter.txt
 	$(ANONYMETER)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers/anonymeter.txt
 	touch $@
 
+# A real local model for its own slow test: builds llama.cpp from source.
+.venv-llama/.installed: benchmarks/peers/llama.txt
+	$(PYTHON) -m venv .venv-llama
+	.venv-llama/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers/llama.txt
+	touch $@
+
 bench: install $(ANONYMETER)/.installed ## run the slow tests and the benchmarks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement benchmarks/tables.txt
 	$(BIN)/python -m pytest -m slow tests
@@ -60,4 +66,4 @@ lock: install ## write the versions in use to requirements.lock
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu$$//' > requirements.lock
 
 clean: ## remove the environment and what tools left behind
-	rm -rf $(VENV) $(ANONYMETER) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) $(ANONYMETER) .venv-llama .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
