@@ -255,7 +255,7 @@ def _polished(calibration: Calibration, first: Program) -> Program:
     structure = calibration.parameters.structure
     best, least = first, (math.inf, math.inf)
     drawn = _judged_on(structure)
-    # Even draws are about twice as precise as chance: nearer than this, a move would follow what chance did.
+    # Even draws are about twice as precise as chance: nearer than this, moves of many columns follow chance.
     near = FINE / 2 + _furthest_by_chance(len(structure.statements), drawn) / 2
     for number in range(POLISHED):
         candidate = calibration.program()
@@ -268,7 +268,8 @@ def _polished(calibration: Calibration, first: Program) -> Program:
         beyond = sum(max(gap - near, 0.0) for gap in gaps)
         if (beyond, max(gaps)) < least:
             best, least = candidate, (beyond, max(gaps))
-        enough = beyond <= SPARED * len(gaps)
+        wide = len(structure.marginals) > NARROW
+        enough = beyond <= SPARED * len(gaps) if wide else max(gaps) <= FINE / 2
         moved = not enough and number < POLISHED - 1 and calibration.move(rows)
         rows.forget()
         if not moved:
