@@ -33,6 +33,11 @@ PATIENCE = 10
 LONGEST = 1.5
 """Standard deviation of one step of the log-weights: beyond, the linearisation says little."""
 
+GROWN = 3.0
+"""The furthest that one step moves any log-weight up: a rare row's hardly shows in that deviation."""
+
+SHRUNK = 60.0
+
 
 def reweigh(rows: Rows, statements: Sequence[Statement], *, passes: int = 40) -> Rows:
     """Return the rows with the weights nearest to theirs under which the statements hold.
@@ -51,19 +56,21 @@ def reweigh(rows: Rows, statements: Sequence[Statement], *, passes: int = 40) ->
     """
     if not statements:
         return rows
-    best, least, improved = rows, np.inf, 0
+    best, least, improved = rows, (np.inf, np.inf), 0
     for number in range(passes):
         measured = [measure(statement, rows) for statement in statements]
-        excess = loss(measured)
-        if excess < least:
-            improved = number if excess < 0.99 * least else improved
-            best, least = rows, excess
-        if max(abs(item.gap) for item in measured) < SMALL or number - improved >= PATIENCE:
+        excess, furthest = loss(measured), max(abs(item.gap) for item in measured)
+        improved = number if excess < 0.99 * least[0] else improved
+        if (excess, furthest) < least:
+            best, least = rows, (excess, furthest)
+        # Once nothing is missed one more step is made, which squares what is left.
+        if furthest < SMALL or number - improved >= (PATIENCE if excess else 1):
             break
-        influences = np.stack([item.influence for item in measured])
+        influences = np.stack([item.influence for item in measured], dtype=np.float32, casting="same_kind")
         step = newton_step(measured, influences, influences, rows.weights)
-        exponent: Floats = step @ influences
-        weights = rows.weights * np.exp(np.clip(exponent - exponent.max(), -60, 0))
+        exponent = (step.astype(np.float32) @ influences).astype(np.float64)
+        exponent -= float(rows.weights @ exponent)
+        weights = rows.weights * np.exp(np.clip(exponent, -SHRUNK, GROWN))
         rows = rows.reweighted(weights / weights.sum())
     return best
 
@@ -93,7 +100,7 @@ def newton_step(
     if features is influences:
         centred, weighted = features, features * shares
         middle = weighted.sum(axis=1)
-        reach = influences @ weighted.T - np.outer(middle, middle)
+        reach = (influences @ weighted.T - np.outer(middle, middle)).astype(np.float64)
     else:
         centred = features - (features @ shares)[:, None]
         weighted = centred * shares

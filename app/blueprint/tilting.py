@@ -44,7 +44,7 @@ PASSES = 20
 REFINING = 5
 PATIENCE = 4
 GAIN = 0.98
-"""Passes that may bring less than this share of the loss, one after the other."""
+"""What passes must bring together, as a share of the loss, before patience ends."""
 
 LENGTHS = (1.0, 0.5, 0.25)
 LEAST_KEPT = 0.03
@@ -70,11 +70,15 @@ def find_tilt(rows: Rows, statements: Sequence[Statement]) -> Tilt | None:
     if max((abs(item.gap) for item in first), default=0.0) <= ACTIVE:
         return None
     best = _Found(loss(first), {}, 0.0)
+    tried: list[bool] = []
     for hopeless in HOPELESS:
         # What no reweighting brings pulls everything else along: with less of it, more may hold.
         reachable = [
             not math.isnan(item.achieved) and abs(item.gap) < hopeless and item.shift != 0 for item in first
         ]
+        if reachable == tried:
+            continue
+        tried = reachable
         found = _tilted(rows, statements, reachable, classes, {}, PASSES)
         if found.loss < best.loss:
             best = found
@@ -137,12 +141,12 @@ def _tilted(
         current = rows.reweighted(weights / weights.sum())
     best = _Found(np.inf, {}, 0.0)
     moved: set[str] = set()
-    improved = 0
+    improved, marked = 0, np.inf
     for number in range(passes):
         measured = [measure(statement, current) for statement in statements]
         excess = loss(measured)
-        if excess < GAIN * best.loss:
-            improved = number
+        if excess < GAIN * marked:
+            improved, marked = number, excess
         if number - improved >= PATIENCE:
             break
         if excess < best.loss:
