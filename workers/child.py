@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from workers.processes import die_with
+from workers.processes import die_with, return_memory
 
 if __name__ == "__main__":
     die_with(int(sys.argv[1]))
@@ -15,6 +15,7 @@ if __name__ == "__main__":
 import contextlib
 import errno
 import faulthandler
+import gc
 import importlib
 import json
 import logging
@@ -37,6 +38,10 @@ logger = logging.getLogger("synthward.child")
 
 OFTEN_WANTED = ("app.blueprint.compile", "scipy.optimize", "scipy.stats.qmc")
 """What a blueprint takes a second to import."""
+WITH_A_MODEL = ("openai", "app.generators.llm.preview")
+"""What asking a language model takes half a second to import."""
+_MUCH = 64 * 1024 * 1024
+"""Bytes beyond those at the start that are worth looking for what is free."""
 
 
 class Mouth:
@@ -91,12 +96,17 @@ def main() -> None:
     os.dup2(nowhere, 2)
     mouth.say({"ready": True})
     room = Workroom(settings, mouth)
-    for wanted in OFTEN_WANTED:  # while nobody waits, at best
+    for wanted in OFTEN_WANTED + (WITH_A_MODEL if settings.llm else ()):  # while nobody waits, at best
         importlib.import_module(wanted)
+    at_start = _resident()
     while True:
         order = orders.get()
         if order["do"] == "end":
             room.clear()  # no real row stays in the memory of a child that waits
+            if _resident() - at_start > _MUCH:
+                gc.collect()
+                return_memory()
+            mouth.say({"rested": True})
         else:
             mouth.say(_answer(room.carry_out, order))
 

@@ -26,6 +26,12 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
+def return_memory() -> None:
+    """Give freed memory back to the system: the C library keeps what lies below something still in use."""
+    if _LIBC is not None and hasattr(_LIBC, "malloc_trim"):  # glibc has it, musl has not
+        _LIBC.malloc_trim(0)
+
+
 def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a part of the service in a process group of its own; it dies with us.
 

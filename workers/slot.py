@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from typing import Any
 
@@ -19,6 +20,7 @@ QUEUE_VARIABLE = "SYNTHWARD_WORKER_QUEUE"
 
 _MOST_JOBS = 200  # a child that has done so many is replaced: libraries leak
 _MOST_GROWTH = 256 * 1024 * 1024  # bytes of resident memory that a child may gain before it is replaced
+_PATIENCE = 2.0  # s that a child may take to forget a job
 _THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS", "ARROW_IO_THREADS",
@@ -108,9 +110,19 @@ class Child:
         memory = self._process.returncode == -signal.SIGKILL and _kills_for_memory() > self._kills_before
         return ChildDied(self._process.returncode, out_of_memory=memory)
 
+    def rest(self) -> bool:
+        """Have it forget its job and give memory back; return whether it did so in time."""
+        self.order({"do": "end"})
+        late = time.monotonic() + _PATIENCE
+        while (left := late - time.monotonic()) > 0:
+            select.select([self], [], [], left)
+            if any("rested" in message for message in self.answers()):
+                return True
+        return False
+
     @property
     def healthy(self) -> bool:
-        """Whether it may be given another job."""
+        """Whether it may be given another job; what it holds is what it held when it last said something."""
         grown = self.resident - self.resident_at_start
         return self._process.poll() is None and self.jobs < _MOST_JOBS and grown < _MOST_GROWTH
 
@@ -153,12 +165,12 @@ class Slot:
     def put_back(self, child: Child) -> None:
         """Keep a child that ended its job well, where it is still good for another."""
         child.jobs += 1
-        if self._idle is None and child.healthy:
-            child.order({"do": "end"})
-            self._idle = child
-        else:
-            child.end(0.0)
-            self.refill()
+        with contextlib.suppress(ChildDied):
+            if self._idle is None and child.rest() and child.healthy:
+                self._idle = child
+                return
+        child.end(0.0)
+        self.refill()
 
     def discard(self, child: Child, *, patience: float) -> None:
         """End a child in the middle of its work. Gone on return."""

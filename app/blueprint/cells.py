@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -165,6 +165,7 @@ def joint_block(
     rules: Iterable[Expression],
     gaps: frozenset[str],
     signs: Mapping[str, int],
+    solved: MutableMapping[Hashable, Floats],
 ) -> Block:
     """Find the joint distribution of fields with levels.
 
@@ -180,6 +181,8 @@ def joint_block(
         Fields whose missing values are a level of their own here; others are emptied later, at random.
     signs : mapping of pointer to {-1, 1}
         Directions of measures that have none.
+    solved : mutable mapping
+        Weights that were found before, by what was asked; what is found now is entered.
     """
     names = tuple(names)
     states, weights = _product(names, marginals, gaps)
@@ -208,13 +211,28 @@ def joint_block(
         schema, {}, {name: states[:, place] for place, name in enumerate(names)}, applies,
         weights / weights.sum(),
     )  # fmt: skip
+    asked = _asked(rows, statements, signs)
+    if asked not in solved:
+        solved[asked] = _solved(rows, statements, signs)
+    weights = solved[asked]
+    kept = weights > LEAST_SHARE
+    return Block(names, states[kept], weights[kept] / weights[kept].sum())
+
+
+def _asked(rows: Rows, statements: Sequence[Statement], signs: Mapping[str, int]) -> Hashable:
+    """Return all that the weights follow from; where a statement stands in its document is not of it."""
+    fields = tuple((name, rows.schema[name].levels, rows.schema[name].ordered) for name in rows.codes)
+    stated = tuple((replace(one, pointer=""), signs.get(one.pointer, 1)) for one in statements)
+    applies = tuple((name, mask.tobytes()) for name, mask in rows.applies.items())
+    cells = tuple(codes.tobytes() for codes in rows.codes.values())
+    return fields, stated, applies, cells, rows.weights.tobytes()
+
+
+def _solved(rows: Rows, statements: Sequence[Statement], signs: Mapping[str, int]) -> Floats:
     # First the shares alone: what is forbidden has bent them, and the seeds below want them right.
     alone = [statement for statement in statements if len(statement.reads) == 1]
     rows = reweigh(rows, alone, passes=15)
-    rows = _jointly(rows, statements, [s for s in statements if len(s.reads) > 1], signs)
-    kept = rows.weights > LEAST_SHARE
-    weights = rows.weights[kept]
-    return Block(names, states[kept], weights / weights.sum())
+    return _jointly(rows, statements, [s for s in statements if len(s.reads) > 1], signs).weights
 
 
 def _jointly(

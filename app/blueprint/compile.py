@@ -7,8 +7,8 @@ rounding in place, compared with what is stated, and moved. What still is off is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from threadpoolctl import threadpool_limits
 
@@ -16,7 +16,7 @@ from app.blueprint.calibration import ROWS, Calibration
 from app.blueprint.cells import joint_block
 from app.blueprint.model_parameters import Parameters
 from app.blueprint.reweighting import loss
-from app.blueprint.rows import Rows
+from app.blueprint.rows import Floats, Rows
 from app.blueprint.sample import Program
 from app.blueprint.signs import guessed_signs
 from app.blueprint.simulation import NARROW, forget, lost, simulate, widening
@@ -59,6 +59,9 @@ AT_REST = 2
 
 POLISHED = 3
 """Passes on many rows, once few show no more."""
+
+SLIGHT = 0.95
+"""Share of what is beyond that a pass over vague statements may leave, to be worth another."""
 
 SPARED = 0.001
 """Gap beyond chance, in tolerances for each statement, that is not worth another move or a tilt."""
@@ -106,10 +109,14 @@ class Effort:
         Whether the statement at a pointer is known to no more than a few tolerances.
     sketch : bool
         Whether a look at the rows is all that is wanted: a few passes, and no tilt.
+    solved : mutable mapping
+        Joint tables of categories by what was asked of them: one that is compiled again after an edit
+        elsewhere is not solved again.
     """
 
     vague: Callable[[str], bool] = lambda pointer: False
     sketch: bool = False
+    solved: MutableMapping[Hashable, Floats] = field(default_factory=dict)
 
 
 def compile_schema(
@@ -150,7 +157,7 @@ def _compiled(
 ) -> Compiled:
     structure = structure_of(schema, fields, warn, effort.vague)
     signs = guessed_signs(structure)
-    parameters = _with_blocks(structure, signs)
+    parameters = _with_blocks(structure, signs, effort.solved)
     progress(0.1)
     parameters.fit_strata(warn)
     if effort.sketch:
@@ -254,6 +261,7 @@ def _polished(calibration: Calibration, first: Program) -> Program:
     """Move a calibration that is good on so many rows that chance is small beside a tolerance."""
     structure = calibration.parameters.structure
     best, least = first, (math.inf, math.inf)
+    exact = not all(statement.vague for statement in structure.statements)
     drawn = _judged_on(structure)
     # Even draws are about twice as precise as chance: nearer than this, moves of many columns follow chance.
     near = FINE / 2 + _furthest_by_chance(len(structure.statements), drawn) / 2
@@ -266,18 +274,21 @@ def _polished(calibration: Calibration, first: Program) -> Program:
             for statement, item in zip(structure.statements, measured, strict=True)
         ]
         beyond = sum(max(gap - near, 0.0) for gap in gaps)
+        gained = exact or beyond < SLIGHT * least[0]
         if (beyond, max(gaps)) < least:
             best, least = candidate, (beyond, max(gaps))
         wide = len(structure.marginals) > NARROW
         enough = beyond <= SPARED * len(gaps) if wide else max(gaps) <= FINE / 2
-        moved = not enough and number < POLISHED - 1 and calibration.move(rows)
+        moved = gained and not enough and number < POLISHED - 1 and calibration.move(rows)
         rows.forget()
         if not moved:
             break
     return best
 
 
-def _with_blocks(structure: Structure, signs: Mapping[str, int]) -> Parameters:
+def _with_blocks(
+    structure: Structure, signs: Mapping[str, int], solved: MutableMapping[Hashable, Floats]
+) -> Parameters:
     schema = structure.schema
     blocks = []
     for names in structure.blocks:
@@ -288,7 +299,9 @@ def _with_blocks(structure: Structure, signs: Mapping[str, int]) -> Parameters:
         ]  # fmt: skip
         stated += implied_between(schema, names, structure.statements)
         rules = [rule for rule in schema.rules if rule.fields and set(rule.fields) <= inside]
-        blocks.append(joint_block(schema, names, structure.marginals, stated, rules, structure.gaps, signs))
+        blocks.append(
+            joint_block(schema, names, structure.marginals, stated, rules, structure.gaps, signs, solved)
+        )
     left = tuple(
         rule
         for rule in schema.rules

@@ -7,7 +7,7 @@ and what the rows then have is told statement by statement.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from app.blueprint.compile import Compiled
     from app.blueprint.outcomes import Settled
+    from app.blueprint.rows import Floats
     from app.blueprint.sample import BlueprintRows
     from app.blueprint.statements import Outcome, Statement
     from app.generators.machinery import TableSampler
@@ -167,6 +168,7 @@ def sampler_of(
     warn: Callable[[str, str], None],
     fail: bool = False,
     sketch: bool = False,
+    solved: MutableMapping[Hashable, Floats] | None = None,
 ) -> BlueprintSampler:
     """Compile a schema's statements into a sampler.
 
@@ -178,6 +180,8 @@ def sampler_of(
         Whether statements that are not met as asked end the work.
     sketch : bool
         Whether a look at the rows is all that is wanted.
+    solved : mutable mapping, optional
+        What compilations of one document and its edits have in common (see `app.blueprint.compile.Effort`).
     """
     from app.blueprint.compile import Effort, compile_schema
     from app.blueprint.declare import source_of
@@ -194,7 +198,7 @@ def sampler_of(
         drawn,
         warn=warn,
         progress=lambda share: progress(0.95 * share),
-        effort=Effort(lambda at: source(at) == "elicited", sketch),
+        effort=Effort(lambda at: source(at) == "elicited", sketch, {} if solved is None else solved),
     )
     settled = [
         Settled(outcome.statement.pointer, outcome.statement.asked, outcome.achieved, outcome.moved)
@@ -209,7 +213,8 @@ def sampler_of(
     ]
     kept = {field.name for field in drawn} | {f.name for f in alone.fields if f.formula is not None}
     drawing = BlueprintRows(compiled.program, tuple(f.name for f in schema.fields if f.name in kept))
-    told = with_outcomes(document, schema, settled, guesses, _given_way(document, alone, drawing))
+    given_way = () if sketch else _given_way(document, alone, drawing)
+    told = with_outcomes(document, schema, settled, guesses, given_way)
     for outcome in _missed(compiled)[:MOST_TOLD]:
         warn(
             outcome.statement.pointer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -26,6 +26,8 @@ from app.schema.table import Field, TableSchema
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.random import SeedSequence
+
+    from app.blueprint.rows import Floats
 
 _ASKED_SHARE = 0.9
 """Share of the fit stage that the talk takes."""
@@ -83,6 +85,7 @@ class LLM:
     def __init__(self, options: Options, assignment: Assignment | None = None) -> None:
         self.options = options
         self._assignment = assignment
+        self._solved: dict[Hashable, Floats] = {}  # by previews, and asked again for the rows
 
     def assigned(self, assignment: Assignment) -> Self:
         """Return the same generator, with the means to ask."""
@@ -264,7 +267,9 @@ class LLM:
         sources = {**learned, **{at: origin["source"] for at, origin in provenance.items()}}
         stated = declare(schema, sources).model_copy(update=dict(kept))
         fail = self.options.on_infeasible == "fail"
-        return sampler_of(schema, stated, progress=_silent, warn=warn, fail=fail, sketch=sketch)
+        return sampler_of(
+            schema, stated, progress=_silent, warn=warn, fail=fail, sketch=sketch, solved=self._solved
+        )
 
     def _written(
         self, schema: TableSchema, talk: Talk, progress: Progress, warn: Callable[[str, str], None]

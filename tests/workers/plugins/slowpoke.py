@@ -24,6 +24,11 @@ class Options(BaseModel):
     trouble: Literal["none", "native", "raise", "memory", "shortfall", "print", "segfault", "full", "few"] = (
         "none"
     )
+    uses_mb: int = 0
+    leaks_mb: int = 0
+
+
+LEAKED: list[bytes] = []
 
 
 class Draws:
@@ -78,6 +83,11 @@ class Slowpoke:
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "full":
                 raise OSError(28, "No space left on device")
+        # In small pieces, with something in use above them: the C library keeps those when they are freed.
+        used = [bytes(20_000) for _ in range(50 * self.options.uses_mb)]
+        LEAKED.append(bytes(20_000))
+        del used
+        LEAKED.extend(b"x" * 20_000 for _ in range(50 * self.options.leaks_mb))
         steps = 20
         for step in range(steps):
             time.sleep(self.options.fit_seconds / steps)
