@@ -178,7 +178,7 @@ def _tell(name: str, candidate: str, found: Found) -> None:
 def target_of(table: Described, splits: int = SPLITS) -> Target:
     """Return the real rows and their splits; the flagship's are drawn from its declared statistics."""
     if table.real is None:
-        return stand_in(table)
+        return stand_in(table, splits)
     from sklearn.model_selection import train_test_split
 
     real = table.rows()
@@ -191,10 +191,11 @@ def target_of(table: Described, splits: int = SPLITS) -> Target:
     return Target(table, real, cut)
 
 
-def stand_in(table: Described) -> Target:
+def stand_in(table: Described, splits: int) -> Target:
     """Return rows that have the flagship's declared statistics, and what of them is declared.
 
-    Pairs that nobody declared are left out: nothing is known of them.
+    Pairs that nobody declared are left out: nothing is known of them. For each split other patients are
+    learned from: what few of them teach differs from draw to draw, although each draw has the statistics.
     """
     document = zero_shot_tables.declared()
     pairs = [frozenset(item["fields"]) for item in document["associations"]]
@@ -202,8 +203,14 @@ def stand_in(table: Described) -> Target:
     columns = [item["name"] for item in document["fields"] if "statistics" in item]
     columns += [item["field"] for item in document["conditionals"]]
     real = drawn_from(document, STAND_IN, 11)
-    train = drawn_from(document, STAND_IN_TRAIN, 12)
-    return Target(table, real, [(train, real)], tuple(dict.fromkeys(columns)), tuple(dict.fromkeys(pairs)))
+    trains = [drawn_from(document, STAND_IN_TRAIN, 12 + number) for number in range(splits)]
+    return Target(
+        table,
+        real,
+        [(train, real) for train in trains],
+        tuple(dict.fromkeys(columns)),
+        tuple(dict.fromkeys(pairs)),
+    )
 
 
 def drawn_from(document: dict[str, Any], rows: int, seed: int) -> pd.DataFrame:

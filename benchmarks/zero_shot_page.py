@@ -110,7 +110,7 @@ def _of_table(one: Compared) -> str:
         real = (
             f"no real rows: held against a stand-in of {STAND_IN:,} rows that has the declared statistics, "
             "in the columns and pairs that are declared; CTGAN and independent columns learned from "
-            f"{STAND_IN_TRAIN} rows of it"
+            f"{STAND_IN_TRAIN} others that have them too ({SPLITS} draws, means over them)"
         )
     lines = [
         f"## {one.table.name}",
