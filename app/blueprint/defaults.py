@@ -67,6 +67,11 @@ class Choice:
             (p_low, q_low), (p_high, q_high) = quantiles[0], quantiles[-1]
             sd = (q_high - q_low) / (_NORMAL.inv_cdf(p_high) - _NORMAL.inv_cdf(p_low))
         centre = mean if mean is not None else _middle(quantiles) if quantiles else None
+        if of_two_values(field, lower, upper) and (sd is None or mean is not None):
+            assert lower is not None
+            share = _share_of_two(schema, field, lower)
+            centre, sd = lower + share, math.sqrt(share * (1 - share))
+            taken = ("mean",) if mean is None else ()
         if sd is None:
             assert centre is not None
             sd = _default_sd(field, centre, lower, upper)
@@ -194,6 +199,30 @@ def _default_sd(field: Field, mean: float, lower: float | None, upper: float | N
         return (upper - lower) / 6
     near = [abs(mean - bound) / 2 for bound in (lower, upper) if bound is not None and bound != mean]
     return near[0] if near else max(abs(mean) / 4, 1.0)
+
+
+def of_two_values(field: Field, lower: float | None, upper: float | None) -> bool:
+    """Whether a number has two values, so that one share is all there is to know of it."""
+    return field.type == "integer" and lower is not None and upper == lower + 1 and lower == int(lower)
+
+
+def _share_of_two(schema: TableSchema, field: Field, lower: float) -> float:
+    """Return the share of the greater of two values: stated, as its strata have it, or amid what may be."""
+    if field.statistics.mean is not None:
+        return min(max(field.statistics.mean - lower, 0.0), 1.0)
+    least, most = 0.0, 1.0
+    for p, value in quantiles_of(field.statistics):
+        if value > lower:
+            least = max(least, 1 - p)
+        else:
+            most = min(most, 1 - p)
+    strata = [
+        conditional.statistics.mean - lower
+        for conditional in schema.conditionals
+        if conditional.field == field.name and conditional.statistics.mean is not None
+    ]
+    middle = sum(strata) / len(strata) if strata else -1.0
+    return middle if least < middle < most else (least + most) / 2
 
 
 def _default_centre(sd: float, lower: float | None, upper: float | None) -> float:

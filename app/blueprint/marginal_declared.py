@@ -20,6 +20,7 @@ from app.blueprint.defaults import (
     default_span,
     is_firm,
     missing_share,
+    of_two_values,
     place,
     quantiles_of,
     spoken,
@@ -65,7 +66,13 @@ def declared_marginal(schema: TableSchema, field: Field, warn: Warn) -> Marginal
         lower, upper = default_span(field, lower, upper)
     per_unit = ticks_per_unit(field, choice.sd, abs(choice.mean) + 4096 * choice.sd)
     landmarks = np.array([q for _, q in quantiles_of(statistics)], "float64")
-    first, last, weights = family_bins(choice, lower, upper, per_unit, landmarks)
+    if of_two_values(field, lower, upper) and statistics.distribution is None:
+        assert lower is not None
+        share = min(max(choice.mean - lower, 0.0), 1.0)
+        first = last = np.array([round(lower), round(lower) + 1])
+        weights = np.array([1 - share, share])
+    else:
+        first, last, weights = family_bins(choice, lower, upper, per_unit, landmarks)
     marginal = Marginal(field, first, last, weights, 1, per_unit, missing_share(field, 0.0), is_firm(field))
     met = project(schema, on_lattice(schema, marginal), statistics, warn)
     _tell(choice, schema, met, warn)

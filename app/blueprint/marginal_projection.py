@@ -20,6 +20,9 @@ from app.schema.table import Statistics, TableSchema
 Warn = Callable[[str, str], None]
 Floats = NDArray[np.float64]
 
+UNSEEN = 0.002
+"""Distance from a declared mean or sd, in sd, that is not worth a word."""
+
 ATOM = 50
 """One part of so many, at least, of what may lie on a bound beyond what is said to lie there."""
 
@@ -36,9 +39,9 @@ def project(schema: TableSchema, marginal: Marginal, statistics: Statistics, war
         return bounded
     for kept in ({"mean", "sd"}, {"mean"}, set()):
         names = kept & set(wanted)
-        tilted = _tilt(bounded, {name: wanted[name] for name in names}, quantiles)
+        tilted = _tilted(bounded, {name: wanted[name] for name in names}, quantiles)
         if tilted is not None:
-            dropped = sorted(set(wanted) - names)
+            dropped = [name for name in sorted(set(wanted) - names) if not _near(tilted, name, wanted[name])]
             if dropped:
                 figures = {"mean": spoken(field, tilted.mean), "sd": f"{tilted.sd:.4g}"}
                 achieved = " and ".join(f"{name} {figures[name]}" for name in dropped)
@@ -64,10 +67,36 @@ def _holds(marginal: Marginal, wanted: dict[str, float], quantiles: list[tuple[f
     return all(abs(marginal.quantile(p) - q) <= allowed for p, q in quantiles)
 
 
-def _tilt(
+def _near(marginal: Marginal, name: str, asked: float) -> bool:
+    """Whether a figure is off by less than anybody sees: of two values the mean alone decides the sd."""
+    return abs(float(getattr(marginal, name)) - asked) <= UNSEEN * max(marginal.sd, 1e-12)
+
+
+def _tilted(
     marginal: Marginal, wanted: dict[str, float], quantiles: list[tuple[float, float]]
 ) -> Marginal | None:
-    """Return the distribution nearest in relative entropy in which the statements hold, None if none."""
+    """Return the nearest distribution in which the statements hold, None if none.
+
+    How much lies on a bound is open where quantiles lie there: a guess is kept where it can hold with mean
+    and sd, else these decide.
+    """
+    found = _tilt(marginal, wanted, quantiles)
+    if found is not None or not wanted:
+        return found
+    found = _tilt(marginal, wanted, quantiles, guess=False)
+    return found if found is not None and _holds(found, {}, quantiles) else None
+
+
+def _tilt(
+    marginal: Marginal,
+    wanted: dict[str, float],
+    quantiles: list[tuple[float, float]],
+    guess: bool = True,
+) -> Marginal | None:
+    """Return the distribution nearest in relative entropy in which the statements hold, None if none.
+
+    Quantiles on a bound are left out unless what lies there is to be guessed.
+    """
     unit = marginal.per_unit
     centres, spreads = bin_moments(marginal.first, marginal.last, marginal.stride)
     if len(centres) < 2:
@@ -96,6 +125,8 @@ def _tilt(
         if (
             not below.any() or upto.all()
         ):  # the quantile is the end of the support: an atom beyond it is enough
+            if not guess:
+                continue
             if not below.any():
                 above = [(p, other) for other, more in by_value.items() for p in more if other > q]
                 p, other = min(above, default=(1.0, ends[1]))

@@ -229,7 +229,8 @@ def test_what_is_declared_overrules_where_no_real_value_lies(statistics: dict[st
     [
         (numeric("integer", None, None, mean=9, distribution="poisson"), "sd of `x` is declared: 3 was"),
         (numeric("number", None, None, mean=5, distribution="exponential"), "sd of `x` is declared: 5 was"),
-        (numeric("integer", 0, 1, mean=0.3), "sd of `x` is declared: 0.4583 was"),
+        (numeric("integer", 0, 1, quantiles={"0.25": 0, "0.9": 0}), "No mean of `x` is declared: 0.05 was"),
+        (numeric("integer", 0, 3, mean=0.3), "sd of `x` is declared: 0.5"),
         (
             numeric("number", 0, 12, distribution="uniform"),
             "the uniform distribution with mean 6 and sd 3.46",
@@ -249,6 +250,47 @@ def test_a_default_is_told_in_figures_of_what_is_delivered(field: dict[str, Any]
     declared(field, lambda pointer, message: warnings.append(message))
     assert len(warnings) == 1
     assert said in warnings[0]
+
+
+# What pandas says of 200 ones and 240 twos: its sd is that of a sample, and a little more than can be.
+OF_TWO = {"mean": 1.4545454545, "sd": 0.4984980, "quantiles": {"0.1": 1, "0.25": 1, "0.75": 2, "0.9": 2}}
+
+
+@pytest.mark.parametrize("left_out", [(), ("sd",), ("quantiles",), ("sd", "quantiles")])
+def test_of_two_values_the_mean_says_all(left_out: tuple[str, ...]) -> None:
+    warnings: list[str] = []
+    said = {key: value for key, value in OF_TWO.items() if key not in left_out}
+    marginal = declared(numeric("integer", 1, 2, **said), lambda _, message: warnings.append(message))
+    assert marginal.first.tolist() == marginal.last.tolist() == [1, 2]
+    assert marginal.weights[1] == pytest.approx(0.4545454545, abs=1e-5)
+    assert warnings == []
+
+
+def test_of_two_values_strata_say_where_nothing_else_does() -> None:
+    document = {
+        "fields": [
+            {"name": "x"} | numeric("integer", 0, 1, quantiles={"0.5": 1}),
+            {"name": "sex", "type": "string", "categories": ["F", "M"]},
+        ],
+        "conditionals": [
+            {"field": "x", "given": {"sex": sex}, "statistics": {"mean": mean}}
+            for sex, mean in (("F", 0.9), ("M", 0.8))
+        ],
+    }
+    schema, _ = parse_schema(document)
+    assert declared_marginal(schema, schema["x"], lambda *_: None).weights[1] == pytest.approx(0.85)
+
+
+def test_how_much_lies_on_a_bound_is_left_to_mean_and_sd() -> None:
+    warnings: list[str] = []
+    quantiles = {"0.1": 0, "0.5": 0, "0.9": 2}
+    marginal = declared(
+        numeric("integer", 0, 3, mean=0.4, sd=0.8, quantiles=quantiles),
+        lambda _, message: warnings.append(message),
+    )
+    assert warnings == []
+    assert (marginal.mean, marginal.sd) == pytest.approx((0.4, 0.8), rel=1e-3)
+    assert [marginal.quantile(float(p)) for p in quantiles] == list(quantiles.values())
 
 
 def test_nothing_is_said_of_the_shape_of_a_column_that_stays_empty() -> None:
