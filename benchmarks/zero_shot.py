@@ -268,7 +268,8 @@ def replayed(table: Described, recording: Recording, rows: int) -> tuple[pd.Data
         )  # fmt: skip
         frame = sampler.sample_shard(0, rows, seed=_stream(recording.seed, 1))
     said = {"answers": len(recording.kept), "tokens": recording.tokens, "made": recording.made,
-            "other_preview": len(replay.other_preview), "warnings": told}  # fmt: skip
+            "other_preview": len(replay.other_preview), "warnings": told,
+            "reader": recording.reader}  # fmt: skip
     return frame, said
 
 

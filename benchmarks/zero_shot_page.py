@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
@@ -82,25 +83,36 @@ def _summary(compared: Sequence[Compared]) -> str:
     return "\n".join(lines)
 
 
-def standing(one: Measured, other: Measured) -> tuple[int, int, int]:
-    """Return in how many of the five measures `one` is ahead of `other`, equal to it, and behind it."""
-    ahead = equal = behind = 0
-    for name, (_, higher) in MEASURES.items():
+@dataclass(frozen=True)
+class Standing:
+    """The names of the five measures in which one table is ahead of another, equal to it, and behind it."""
+
+    ahead: tuple[str, ...]
+    equal: tuple[str, ...]
+    behind: tuple[str, ...]
+
+
+def standing(one: Measured, other: Measured) -> Standing:
+    """Return where `one` is ahead of `other`, equal to it, and behind it; what is not measured is equal."""
+    found: dict[str, list[str]] = {"ahead": [], "equal": [], "behind": []}
+    for name, (title, higher) in MEASURES.items():
         ours, theirs = getattr(one, name), getattr(other, name)
         if ours is None or theirs is None or round(ours - theirs, 3) == 0:
-            equal += 1
-        elif (ours > theirs) == higher:
-            ahead += 1
+            found["equal"].append(title)
         else:
-            behind += 1
-    return ahead, equal, behind
+            found["ahead" if (ours > theirs) == higher else "behind"].append(title)
+    return Standing(**{where: tuple(names) for where, names in found.items()})
 
 
 def _duel(one: Compared, other: str) -> str:
     if ELICITED not in one.found or other not in one.found:
         return "not recorded"
-    ahead, equal, behind = standing(one.found[ELICITED].figures, one.found[other].figures)
-    return f"{ahead} ahead, {equal} equal, {behind} behind"
+    found = standing(one.found[ELICITED].figures, one.found[other].figures)
+    named = [("equal", found.equal), ("behind", found.behind)]
+    return ", ".join(
+        [f"{len(found.ahead)} ahead"]
+        + [f"{len(names)} {where} ({', '.join(names)})" for where, names in named if names]
+    )
 
 
 def _of_table(one: Compared) -> str:
@@ -151,6 +163,8 @@ def _talks(one: Compared) -> list[str]:
         )
         if said["other_preview"]:
             line += " Its critique was answered to a preview whose last digits were others."
+        if said["reader"]:
+            line += f" Its reader {said['reader']}"
         if said["warnings"]:
             line += " The job warns: " + " · ".join(said["warnings"])
         lines.append(line)

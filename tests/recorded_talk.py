@@ -48,6 +48,8 @@ class Recording:
         The date.
     kept : tuple of Kept
         In the order in which they were answered.
+    reader : str
+        What the one who answered said of the answers afterwards, such as that he knew the table.
     """
 
     table: str
@@ -56,6 +58,7 @@ class Recording:
     seed: int
     made: str
     kept: tuple[Kept, ...]
+    reader: str = ""
 
     @property
     def tokens(self) -> int:
@@ -96,7 +99,8 @@ def recorded(
 def write(recording: Recording, path: Path) -> None:
     """Write a recording, an answer a line."""
     head = {"table": recording.table, "options": dict(recording.options), "rows": recording.rows,
-            "seed": recording.seed, "made": recording.made}  # fmt: skip
+            "seed": recording.seed, "made": recording.made,
+            **({"reader": recording.reader} if recording.reader else {})}  # fmt: skip
     lines = [json.dumps(vars(item), ensure_ascii=False) for item in recording.kept]
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(head, ensure_ascii=False)[:-1] + ', "kept": [\n' + ",\n".join(lines) + "\n]}\n"

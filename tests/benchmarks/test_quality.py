@@ -14,7 +14,7 @@ from app.schema.parse import parse_schema
 from app.schema.rules import parse_expression
 from benchmarks import quality, zero_shot_tables
 from benchmarks.quality import Measured
-from benchmarks.zero_shot_page import standing
+from benchmarks.zero_shot_page import Standing, standing
 from benchmarks.zero_shot_tables import Described
 
 DOCUMENT: dict[str, Any] = {
@@ -109,11 +109,12 @@ def test_repeated_and_copied_rows_are_counted() -> None:
     assert quality.copied(twice, frame.head(5)) == pytest.approx(10 / 15)
 
 
-def test_the_standing_counts_five_measures_each_by_its_better_direction() -> None:
+def test_the_standing_names_five_measures_each_by_its_better_direction() -> None:
     good = Measured(0.1, 0.9, 0.1, 0.8, 0.0, 0.0, 0.0)
     poor = Measured(0.2, 0.5, 0.2, 0.6, 0.0, 0.5, 0.5)
-    assert standing(good, poor) == (4, 1, 0)
-    assert standing(poor, good) == (0, 1, 4)
+    four = ("marginals", "sign", "size", "TSTR")
+    assert standing(good, poor) == Standing(four, ("impossible rows",), ())
+    assert standing(poor, good) == Standing((), ("impossible rows",), four)
 
 
 @pytest.mark.parametrize("name", zero_shot_tables.NAMES)
