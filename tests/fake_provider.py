@@ -23,6 +23,8 @@ class Reaction:
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     hang_up: bool = False
+    trickles: float = 0.0
+    """Seconds between one byte of the body and the next."""
 
 
 def says(text: str | dict[str, Any] | list[Any], **changes: Any) -> Reaction:
@@ -158,7 +160,12 @@ def serving(script: Script) -> Iterator[FakeProvider]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            if not reaction.trickles:
+                self.wfile.write(data)
+                return
+            for place in range(len(data)):
+                self.wfile.write(data[place : place + 1])
+                time.sleep(reaction.trickles)
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True

@@ -56,6 +56,11 @@ class WorkFailed(Exception):
         super().__init__(problem.get("type"))
         self.problem = problem
 
+    @property
+    def expected(self) -> bool:
+        """Whether the child knew what it was about; a bug or want of memory may have left anything in it."""
+        return "incident" not in self.problem and self.problem.get("type") != f"/problems/{OutOfMemory.slug}"
+
 
 class StoreAway(Exception):
     """The child could not reach the store for long; the job is to be tried again."""
@@ -506,12 +511,21 @@ def _spans(desk: Desk, work: leases.Work) -> dict[str, tuple[float, float]]:
 
 @contextlib.contextmanager
 def _at_work(lease: Lease) -> Iterator[Attempt]:
-    """Lend a child and a scratch folder; the child is kept only where the work ended well."""
+    """Lend a child and a scratch folder; the child is kept where it came to an end of its own.
+
+    That is also a refusal with a reason: what it has learned of a provider that fails is worth keeping then.
+    """
     desk = lease.desk
     scratch = Scratch(desk.settings.scratch_dir)
     child = desk.slot.take()
     try:
         yield Attempt(lease, child, scratch.path, Progress(lease.stage, 0.0))
+    except WorkFailed as failure:
+        if failure.expected:
+            desk.slot.put_back(child)
+        else:
+            desk.slot.discard(child, patience=desk.settings.kill_after)
+        raise
     except BaseException:
         desk.slot.discard(child, patience=desk.settings.kill_after)
         raise

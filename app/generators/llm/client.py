@@ -6,7 +6,9 @@ What an answer is worth is not judged here, and nothing is stored: see `talk`.
 from __future__ import annotations
 
 import email.utils
+import json
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +40,13 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 BREAKS_AFTER = 8
 """Failures in a row, over all requests, after which a provider is not asked for a while."""
 COOLS_FOR = 30.0
+LONGEST_REST = 3600.0
+"""Seconds for which a provider is left alone at most, whatever its Retry-After says."""
+MOST_TOKENS = 10**9
+"""Tokens of one request that a provider's count may say; beyond, it is no count."""
+_LEAST_LIMIT = 16
+"""Tokens below which a limit that a refusal names is not taken for the model's own."""
+_NUMBERS = re.compile(r"\d{1,9}")
 _TOLD_OF_MACHINES = tuple(
     f"X-Stainless-{name}"
     for name in ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
@@ -86,15 +95,32 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, as it came."""
+    """What came back, as it came; tokens are None where the provider does not count them."""
 
     text: str
     finish_reason: str
     refusal: str | None
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
     model: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wasted:
+    """An attempt that was paid for, or may have been, and brought nothing.
+
+    Parameters
+    ----------
+    error : ProviderError
+        Why it brought nothing.
+    prompt_tokens, completion_tokens : int or None
+        As the provider counted them; None where it never said: it may have taken what it may take at most.
+    """
+
+    error: ProviderError
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 @dataclass
@@ -102,6 +128,7 @@ class Learned:
     """What a provider has shown of itself; kept as long as the process, shared by its threads."""
 
     dropped: set[str] = field(default_factory=set)
+    longest_answer: int | None = None
     step: int = 0
     completion_parameter: str | None = None
     failures: int = 0
@@ -138,8 +165,13 @@ class Client:
         self._sdk: openai.OpenAI | None = None
         self._lock = threading.Lock()
 
-    def ask(self, question: Question) -> Answer:
+    def ask(self, question: Question, wasted: Callable[[Wasted], None] = lambda _: None) -> Answer:
         """Put a question; return what came back.
+
+        Parameters
+        ----------
+        wasted : callable
+            Is told of each attempt that took tokens, or may have, for nothing; what it raises is raised.
 
         Raises
         ------
@@ -159,6 +191,8 @@ class Client:
                 if wait is None:
                     wait = pause * random.uniform(0.5, 1.0)
                 self._failed(failure, wait)
+                if failure.wasted is not None:
+                    wasted(failure.wasted)
                 if attempt >= ATTEMPTS:
                     raise failure.error from failure
                 if self._clock() + wait > self._deadline:
@@ -178,62 +212,78 @@ class Client:
         import openai
 
         form = self._form()
+        longest = min(question.max_tokens, self._learned.longest_answer or MOST_TOKENS)
         began = self._clock()
         try:
             got = self._openai().chat.completions.create(
-                **self._body(question, form),
+                **self._body(question, form, longest),
                 extra_headers=dict.fromkeys(_TOLD_OF_REQUESTS, openai.omit),
                 timeout=max(1.0, min(self.provider.timeout, self._deadline - began)),
             )
         except openai.APIStatusError as error:
-            raise self._meant(error, form) from error
+            raise self._meant(error, form, longest) from error
         except openai.APITimeoutError as error:
-            raise _Passing(
-                ProviderUnavailable(
-                    f"`{self.provider.name}` gives no answer within {self.provider.timeout:g} s."
-                )
-            ) from error
+            late = ProviderUnavailable(
+                f"`{self.provider.name}` gives no answer within {self.provider.timeout:g} s."
+            )
+            raise _Passing(late, wasted=Wasted(late)) from error
         except openai.OpenAIError as error:
-            raise _Passing(
-                ProviderUnavailable(
-                    f"`{self.provider.name}` cannot be reached, or does not speak the protocol "
-                    f"({type(error).__name__})."
-                )
-            ) from error
-        except ValueError as error:  # a body that is not JSON
-            raise _Passing(
-                ProviderUnavailable(f"`{self.provider.name}` answers with something that is not JSON.")
-            ) from error
+            raise self._broken(error) from error
+        except (ValueError, RecursionError) as error:  # a body that is not JSON, or brackets without an end
+            other = ProviderUnavailable(f"`{self.provider.name}` answers with something that is not JSON.")
+            raise _Passing(other, wasted=Wasted(other)) from error
         return self._answer(got, self._clock() - began)
 
+    def _broken(self, error: openai.OpenAIError) -> Exception:
+        from app.generators.llm.transport import TooLong
+
+        if isinstance(error.__cause__, TooLong):
+            return ProviderUnavailable(f"`{self.provider.name}` {error.__cause__}.")
+        unreached = ProviderUnavailable(
+            f"`{self.provider.name}` cannot be reached, or does not speak the protocol "
+            f"({type(error).__name__})."
+        )
+        return _Passing(unreached, wasted=Wasted(unreached) if _was_sent(error.__cause__) else None)
+
     def _answer(self, got: Any, seconds: float) -> Answer:
-        choices = getattr(got, "choices", None)
+        """Read an answer's envelope, of which nothing is believed to be as it should."""
         usage = getattr(got, "usage", None)
-        if not choices or choices[0].message is None:
-            raise _Passing(
-                AnswerEmpty(f"`{self.provider.name}` answered without an answer in it, {ATTEMPTS} times.")
-            )
-        first = choices[0]
-        text = first.message.content or ""
-        refusal = getattr(first.message, "refusal", None) or None
-        if not text and not refusal and first.finish_reason == "stop":
-            raise _Passing(
-                AnswerEmpty(f"`{self.provider.name}` answered with an empty text, {ATTEMPTS} times.")
-            )
+        prompt, completion = (
+            _count(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens")
+        )
+        choices = getattr(got, "choices", None)
+        first = choices[0] if isinstance(choices, list) and choices else None
+        message = getattr(first, "message", None)
+        text = self._said(_text_of(getattr(message, "content", None)))
+        refusal = self._said(_text_of(getattr(message, "refusal", None))) or None
+        reason = getattr(first, "finish_reason", None)
+        reason = reason if isinstance(reason, str) and reason else "stop"
+        if message is None or (not text and not refusal and reason == "stop"):
+            what = "without an answer in it" if message is None else "with an empty text"
+            empty = AnswerEmpty(f"`{self.provider.name}` answered {what}, {ATTEMPTS} times.")
+            raise _Passing(empty, wasted=Wasted(empty, prompt, completion))
+        model = getattr(got, "model", None)
         return Answer(
             text=text,
-            finish_reason=first.finish_reason or "stop",
+            finish_reason=self._said(reason),
             refusal=refusal,
-            prompt_tokens=int(getattr(usage, "prompt_tokens", 0) or 0),
-            completion_tokens=int(getattr(usage, "completion_tokens", 0) or 0),
-            model=str(getattr(got, "model", "") or self.provider.model),
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            model=self._said(model)[:200] if isinstance(model, str) and model else self.provider.model,
             seconds=round(seconds, 3),
         )
+
+    def _said(self, text: str) -> str:
+        """Return what a provider said, fit to be kept: whole characters, and never the key."""
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        return text.replace(self.provider.api_key, "(key)") if self.provider.api_key else text
 
     def _openai(self) -> openai.OpenAI:
         with self._lock:
             if self._sdk is None:
                 import openai
+
+                from app.generators.llm.transport import Bounded
 
                 # Retries are ours: the package's own know neither deadline nor breaker.
                 self._sdk = openai.OpenAI(
@@ -243,6 +293,7 @@ class Client:
                     default_headers=dict.fromkeys(_TOLD_OF_MACHINES, openai.omit),  # type: ignore[arg-type]
                     organization=None,
                     project=None,
+                    http_client=Bounded(),
                 )
             return self._sdk
 
@@ -250,10 +301,10 @@ class Client:
         steps = _STEPS[self.provider.mode]
         return steps[min(self._learned.step, len(steps) - 1)]
 
-    def _body(self, question: Question, form: Mode) -> dict[str, Any]:
+    def _body(self, question: Question, form: Mode, longest: int) -> dict[str, Any]:
         messages = [{"role": role, "content": text} for role, text in question.messages]
         body: dict[str, Any] = {"model": self.provider.model, "messages": messages}
-        body[self._limit_name()] = question.max_tokens
+        body[self._limit_name()] = longest
         if form == "json_schema":
             schema = {"name": question.name, "strict": True, "schema": question.shape}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -276,13 +327,16 @@ class Client:
 
     # What a failure means ----------------------------------------------------------------------------
 
-    def _meant(self, error: openai.APIStatusError, form: Mode) -> Exception:
+    def _meant(self, error: openai.APIStatusError, form: Mode, longest: int) -> Exception:
         status, name = error.status_code, self.provider.name
         told = error.body if isinstance(error.body, dict) else {}
         code = str(told.get("code") or told.get("type") or "")
-        said = str(told.get("message") or "")[:300]
-        if self.provider.api_key:
-            said = said.replace(self.provider.api_key, "(key)")
+        said = self._said(str(told.get("message") or ""))[:300]  # cut last: half a key is a key, too
+        if 300 <= status < 400:
+            return ProviderRefusedRequest(
+                f"`{name}` answers {status} and points to another address, which is not followed: the "
+                "operator sets the address that answers itself."
+            )
         words = f"{code} {told.get('param') or ''} {said}".lower()
         if status == 429 and ("insufficient_quota" in words or "billing" in words):
             return ProviderQuotaExhausted(f"`{name}` says that the account's quota is exhausted.")
@@ -307,9 +361,19 @@ class Client:
             return AnswerFiltered(f"`{name}`'s content filter objects to the prompt.")
         if "context_length" in words or "context length" in words or "context size" in words:
             return PromptTooLong(f"`{name}` says that the prompt does not fit its context window.")
-        if self._plainer(words, form):
+        if self._shorter(words, longest) or self._plainer(words, form):
             return _Dropped()
         return ProviderRefusedRequest(f"`{name}` answers {status}: {said or 'without a reason'}")
+
+    def _shorter(self, words: str, longest: int) -> bool:
+        """Keep to a length of answers that a refusal names, and remember it; return whether it names one."""
+        if not any(limit in words for limit in ("max_tokens", "max_completion_tokens")):
+            return False
+        named = [limit for limit in map(int, _NUMBERS.findall(words)) if _LEAST_LIMIT <= limit < longest]
+        with self._learned.lock:
+            if named:
+                self._learned.longest_answer = min(max(named), self._learned.longest_answer or MOST_TOKENS)
+        return bool(named)
 
     def _plainer(self, words: str, form: Mode) -> bool:
         """Give up what a provider refuses, and remember it; return whether there was anything to give up."""
@@ -368,7 +432,9 @@ class Client:
                         )
                     learned.probing = True  # one request finds out whether it is back
                     return
-                wait = min(learned.not_before, self._deadline) - moment
+                wait = learned.not_before - moment
+                if moment + wait > self._deadline:
+                    raise self._beyond(wait)
             if wait <= 0:
                 return
             self._sleep(wait)
@@ -381,7 +447,7 @@ class Client:
             learned.probing = False
             learned.open_until = moment + COOLS_FOR
             if failure.retry_after is not None:  # what one request was told goes for all
-                learned.not_before = max(learned.not_before, moment + wait)
+                learned.not_before = max(learned.not_before, moment + min(wait, LONGEST_REST))
 
     def _answered(self) -> None:
         with self._learned.lock:
@@ -389,19 +455,46 @@ class Client:
             self._learned.probing = False
 
     def _too_late(self, failure: _Passing, wait: float) -> ProviderError:
-        if failure.retry_after is None:
-            return failure.error
+        return failure.error if failure.retry_after is None else self._beyond(wait)
+
+    def _beyond(self, wait: float) -> ProviderError:
         return ProviderRateLimited(
             f"`{self.provider.name}` asks to wait {wait:.0f} s, which is beyond the job's deadline."
         )
 
 
+def _count(value: Any) -> int | None:
+    """Return a count of tokens; None where a provider says nothing that could be one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value <= MOST_TOKENS else None
+
+
+def _text_of(content: Any) -> str:
+    """Return a message's text: a string, parts that each hold one, or the object that it should spell."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        return "".join(part for part in parts if isinstance(part, str))
+    return json.dumps(content, ensure_ascii=False) if isinstance(content, dict) else ""
+
+
+def _was_sent(cause: BaseException | None) -> bool:
+    """Whether a connection broke after the request had gone out, so that it may be charged for."""
+    import httpx2
+
+    return isinstance(cause, httpx2.ReadError | httpx2.RemoteProtocolError | httpx2.DecodingError)
+
+
 class _Passing(Exception):
     """A failure that may pass."""
 
-    def __init__(self, error: ProviderError, retry_after: float | None = None) -> None:
+    def __init__(
+        self, error: ProviderError, retry_after: float | None = None, wasted: Wasted | None = None
+    ) -> None:
         super().__init__(error.detail)
-        self.error, self.retry_after = error, retry_after
+        self.error, self.retry_after, self.wasted = error, retry_after, wasted
 
 
 class _Dropped(Exception):

@@ -17,6 +17,8 @@ LARGEST = 1e15
 Shape = Mapping[str, Any]
 """A JSON Schema of the plain kind that the functions here build."""
 
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+
 MAX_CHOICES = 500
 """Choices in one list: providers stop at 1,000 over the whole schema, and longer lists go by number."""
 
@@ -79,14 +81,32 @@ def read_json(text: str) -> Any:
         In words that a model can act on.
     """
     stripped = text.strip()
-    fenced = re.search(r"```(?:json)?\s*(.*?)```", stripped, re.DOTALL)
-    for candidate in (stripped, fenced.group(1) if fenced else None, _braced(stripped)):
+    for candidate in (stripped, _fenced(stripped), _braced(stripped)):
         if candidate:
             try:
-                return json.loads(candidate, parse_constant=_no_constant)
+                value = json.loads(candidate, parse_constant=_no_constant)
+                return _whole(value) if _HALF.search(candidate) else value
             except (ValueError, RecursionError):  # the latter: a bracket that was opened for ever
                 continue
     raise ValueError("the answer is not one JSON object")
+
+
+def _fenced(text: str) -> str | None:
+    begin = text.find("```")
+    end = text.find("```", begin + 3)
+    return text[begin + 3 : end].removeprefix("json").strip() if 0 <= begin < end else None
+
+
+def _whole(value: Any) -> Any:
+    """Replace halves of characters (lone surrogates), which no text can hold that is to be written."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [_whole(item) for item in value]
+        case dict():
+            return {_whole(name): _whole(item) for name, item in value.items()}
+    return value
 
 
 def _braced(text: str) -> str | None:

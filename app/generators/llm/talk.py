@@ -24,12 +24,14 @@ from app.errors import (
     BudgetReached,
     ProviderError,
 )
-from app.generators.llm.client import Answer, Client, Learned, Question
+from app.generators.llm.client import Answer, Client, Learned, Question, Wasted
 from app.generators.llm.providers import Provider, Providers
 from app.generators.llm.structured import faults_of_shape, read_json
 
 CHARACTERS_PER_TOKEN = 3.5
 """Of English and JSON, rather too few: an estimate that is used to stop must not be too low."""
+_TOKENS_BEYOND = 3
+"""Of a character outside the Basic Multilingual Plane (emoji, rare Han)."""
 MORE_ROOM = 3
 """An answer that was cut off is asked for once more with so many times the room."""
 
@@ -142,6 +144,7 @@ class Talk:
         self._client, self._shelf, self._budget, self._told = client, shelf, budget, told
         self._lock = threading.Lock()
         self._reserved = Usage()
+        self._unknown = Usage()  # of attempts that never said what they took
         self._put = 0
         self._answers: dict[str, Answer] = {}
         self.usage = Usage(cost_usd=self.provider.cost(0, 0))
@@ -150,8 +153,10 @@ class Talk:
             if receipt.get("answer") is not None:
                 answer = Answer(**receipt["answer"])
                 self._answers[receipt["id"]] = answer
-                self._count(answer)
-        if self._answers:
+                self._count(answer.prompt_tokens or 0, answer.completion_tokens or 0)
+            elif receipt.get("wasted") is not None:
+                self._count_wasted(**receipt["wasted"])
+        if self.usage.requests:
             told(self.usage)
 
     @property
@@ -233,27 +238,46 @@ class Talk:
         if known is not None:
             return known
         expected = self._reserve(question)
+
+        told: list[ProviderError] = []
+
+        def wasted(attempt: Wasted) -> None:
+            told.append(attempt.error)
+            self._waste(digest, question, attempt, expected)
+
         try:
-            answer = self._client.ask(question)
+            answer = self._client.ask(question, wasted)
         except ProviderError as error:
-            self._keep(digest, question, None, error)
+            if error not in told:  # the last attempt has its receipt
+                self._keep(digest, question, None, error)
             raise
         finally:
             self._release(expected)
-        if not answer.prompt_tokens:  # a server that does not count
-            answer = replace(
+        if answer.prompt_tokens is None or answer.completion_tokens is None or not answer.prompt_tokens:
+            answer = replace(  # a server that does not count
                 answer,
-                prompt_tokens=expected.prompt_tokens,
-                completion_tokens=int(len(answer.text) / CHARACTERS_PER_TOKEN) + 1,
+                prompt_tokens=answer.prompt_tokens or expected.prompt_tokens,
+                completion_tokens=answer.completion_tokens or tokens_of(answer.text),
             )
         # Stored first: what is counted is what can be given again.
         self._keep(digest, question, answer, None)
         with self._lock:
             self._answers[digest] = answer
-            self._count(answer)
-            usage = self.usage
-            self._told(usage)
+            self._count(answer.prompt_tokens or 0, answer.completion_tokens or 0)
+            self._told(self.usage)
         return answer
+
+    def _waste(self, digest: str, question: Question, attempt: Wasted, expected: Usage) -> None:
+        """Count an attempt that brought nothing, and see whether there is room for another."""
+        known = attempt.prompt_tokens is not None or attempt.completion_tokens is not None
+        prompt = attempt.prompt_tokens or expected.prompt_tokens
+        completion = (attempt.completion_tokens or 0) if known else question.max_tokens
+        taken = {"prompt_tokens": prompt, "completion_tokens": completion, "known": known}
+        self._keep(digest, question, None, attempt.error, taken)
+        with self._lock:
+            self._count_wasted(prompt, completion, known)
+            self._told(self.usage)
+            self._look_at_budget(question, expected, self._reserved)
 
     def _read(self, question: Question, answer: Answer) -> Reply:
         name = self.provider.name
@@ -284,7 +308,12 @@ class Talk:
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def _keep(
-        self, digest: str, question: Question, answer: Answer | None, error: ProviderError | None
+        self,
+        digest: str,
+        question: Question,
+        answer: Answer | None,
+        error: ProviderError | None,
+        wasted: dict[str, Any] | None = None,
     ) -> None:
         moment = dt.datetime.now(dt.UTC)
         with self._lock:
@@ -304,6 +333,8 @@ class Talk:
             "answer": None if answer is None else _as_json(answer),
             "error": None if error is None else {"type": f"/problems/{error.slug}", "detail": error.detail},
         }
+        if wasted is not None:
+            receipt["wasted"] = wasted
         stamp = f"{moment:%Y%m%dT%H%M%S%f}-{number:05d}-{digest[:12]}"
         self._shelf.put(f"{stamp}.json", json.dumps(receipt, ensure_ascii=False).encode())
 
@@ -314,44 +345,65 @@ class Talk:
         prompt = estimated_tokens(question)
         cost = self.provider.cost(prompt, question.max_tokens)
         expected = Usage(1, prompt, question.max_tokens, cost)
-        budget = self._budget
         with self._lock:
-            tokens = self.usage.tokens + self._reserved.tokens + expected.tokens
-            if budget.max_tokens is not None and tokens > budget.max_tokens:
-                raise BudgetReached(
-                    f"{self.usage.tokens} tokens are used, and the next request ({question.purpose}) may "
-                    f"take {expected.tokens}: more than the {budget.max_tokens} of `max_tokens`."
-                )
-            if budget.max_cost_usd is not None:
-                if cost is None:
-                    raise BudgetReached(
-                        f"`max_cost_usd` is set, and no price is configured for `{self.provider.name}`: set "
-                        f"SYNTHWARD_LLM__{self.provider.name.upper()}__PROMPT_PRICE and "
-                        "__COMPLETION_PRICE, or limit `max_tokens` instead."
-                    )
-                spent = (self.usage.cost_usd or 0.0) + (self._reserved.cost_usd or 0.0)
-                if spent + cost > budget.max_cost_usd:
-                    raise BudgetReached(
-                        f"${self.usage.cost_usd or 0:.4f} are spent, and the next request "
-                        f"({question.purpose}) may cost ${cost:.4f}: more than the "
-                        f"${budget.max_cost_usd:g} of `max_cost_usd`."
-                    )
+            self._look_at_budget(question, expected, _plus(self._reserved, expected))
             self._reserved = _plus(self._reserved, expected)
         return expected
+
+    def _look_at_budget(self, question: Question, expected: Usage, reserved: Usage) -> None:
+        """Raise where what is used, what may have been, and what is set aside is more than the budget."""
+        budget, taken = self._budget, _plus(self.usage, self._unknown)
+        unknown = ""
+        if self._unknown.requests:
+            unknown = f" (up to {self._unknown.tokens} of them by requests that were never answered)"
+        if budget.max_tokens is not None and taken.tokens + reserved.tokens > budget.max_tokens:
+            raise BudgetReached(
+                f"{taken.tokens} tokens are used{unknown}, and the next request ({question.purpose}) may "
+                f"take {expected.tokens}: more than the {budget.max_tokens} of `max_tokens`."
+            )
+        if budget.max_cost_usd is not None:
+            if expected.cost_usd is None:
+                raise BudgetReached(
+                    f"`max_cost_usd` is set, and no price is configured for `{self.provider.name}`: set "
+                    f"SYNTHWARD_LLM__{self.provider.name.upper()}__PROMPT_PRICE and "
+                    "__COMPLETION_PRICE, or limit `max_tokens` instead."
+                )
+            spent = taken.cost_usd or 0.0
+            if spent + (reserved.cost_usd or 0.0) > budget.max_cost_usd:
+                raise BudgetReached(
+                    f"${spent:.4f} are spent{unknown.replace('them', 'it')}, and the next request "
+                    f"({question.purpose}) may cost ${expected.cost_usd:.4f}: more than the "
+                    f"${budget.max_cost_usd:g} of `max_cost_usd`."
+                )
 
     def _release(self, expected: Usage) -> None:
         with self._lock:
             self._reserved = _minus(self._reserved, expected)
 
-    def _count(self, answer: Answer) -> None:
-        cost = self.provider.cost(answer.prompt_tokens, answer.completion_tokens)
-        self.usage = _plus(self.usage, Usage(1, answer.prompt_tokens, answer.completion_tokens, cost))
+    def _count(self, prompt: int, completion: int) -> None:
+        self.usage = _plus(self.usage, self._used(prompt, completion))
+
+    def _count_wasted(self, prompt_tokens: int, completion_tokens: int, known: bool) -> None:
+        if known:
+            self._count(prompt_tokens, completion_tokens)
+        else:
+            self._unknown = _plus(self._unknown, self._used(prompt_tokens, completion_tokens))
+
+    def _used(self, prompt: int, completion: int) -> Usage:
+        return Usage(1, prompt, completion, self.provider.cost(prompt, completion))
 
 
 def estimated_tokens(question: Question) -> int:
     """Estimate what a question takes, its shape included, before it is asked."""
-    characters = sum(len(text) for _, text in question.messages) + len(json.dumps(question.shape))
-    return int(characters / CHARACTERS_PER_TOKEN) + 8 * len(question.messages)
+    texts = [text for _, text in question.messages]
+    return tokens_of("".join(texts) + json.dumps(question.shape, ensure_ascii=False)) + 8 * len(texts)
+
+
+def tokens_of(text: str) -> int:
+    """Estimate what a text takes: rather too much, and in every script."""
+    plain = len(text.encode("ascii", "ignore"))
+    beyond = sum(character > "\uffff" for character in text) if plain < len(text) else 0
+    return int(plain / CHARACTERS_PER_TOKEN) + (len(text) - plain - beyond) + _TOKENS_BEYOND * beyond + 1
 
 
 def _as_json(answer: Answer) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email.utils
+import gzip
+import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from app import errors
 from app.generators.llm.client import ATTEMPTS, BREAKS_AFTER, Client, Learned, Question
 from app.generators.llm.structured import INTEGER, MAYBE_TEXT, listing, record
+from app.generators.llm.transport import MOST_BYTES
 from tests.fake_provider import (
     FakeProvider,
     Reaction,
@@ -128,6 +131,71 @@ def test_a_key_in_an_error_of_the_provider_is_not_repeated() -> None:
     assert "sk-secret" not in caught.value.detail
 
 
+@pytest.mark.parametrize("before", range(280, 300, 3))
+def test_not_even_a_part_of_the_key_is_repeated(before: int) -> None:
+    echo = f"{'x' * before}sk-secret-of-ours"
+    with (
+        serving(in_turn(fails(400, echo))) as fake,
+        pytest.raises(errors.ProviderRefusedRequest) as caught,
+    ):
+        client(fake, Watch()).ask(QUESTION)
+    assert "sk-" not in caught.value.detail
+    with serving(in_turn(says(echo))) as fake:
+        assert "sk-" not in client(fake, Watch()).ask(QUESTION).text
+
+
+def enveloped(**changes: Any) -> Reaction:
+    reaction = says(GOOD)
+    reaction.body |= changes
+    return reaction
+
+
+def holding(message: Any) -> Reaction:
+    return says(GOOD, message=message)
+
+
+@pytest.mark.parametrize("odd", [
+    enveloped(choices=[None]), enveloped(choices="abc"), enveloped(choices=7), enveloped(choices={"0": 1}),
+    enveloped(choices=[[]]), holding("hi"), holding(None), holding([]), holding({"content": 5}),
+    holding({"content": [None, 7, {"type": "image"}]}), Reaction(200, b"[" * 3_000_000),
+    Reaction(200, b"null"), Reaction(200, b'"text"'), Reaction(200, b"\xff\xfe"), Reaction(204, b""),
+])  # fmt: skip
+def test_an_envelope_that_is_none_is_tried_again_and_then_a_problem(odd: Reaction) -> None:
+    with serving(in_turn(odd, says(GOOD))) as fake:
+        assert client(fake, Watch()).ask(QUESTION).text
+    with serving(in_turn(odd)) as fake, pytest.raises(errors.ProviderError):
+        client(fake, Watch()).ask(QUESTION)
+    assert len(fake.requests) == ATTEMPTS
+
+
+@pytest.mark.parametrize("content", [
+    [{"type": "text", "text": '{"count": 3, '}, {"type": "text", "text": '"why": null, "parts": [1, 2]}'}],
+    GOOD,
+])  # fmt: skip
+def test_a_text_in_parts_and_an_object_for_a_text_are_read(content: Any) -> None:
+    with serving(in_turn(holding({"content": content}))) as fake:
+        assert json.loads(client(fake, Watch()).ask(QUESTION).text) == GOOD
+
+
+@pytest.mark.parametrize("usage", [
+    "many", [1], None, {"prompt_tokens": -5000, "completion_tokens": -9}, {"prompt_tokens": 10**30},
+    {"prompt_tokens": "12", "completion_tokens": [3]}, {"prompt_tokens": True, "completion_tokens": {}},
+])  # fmt: skip
+def test_a_count_that_is_none_is_no_count(usage: Any) -> None:
+    with serving(in_turn(enveloped(usage=usage))) as fake:
+        answer = client(fake, Watch()).ask(QUESTION)
+    assert answer.prompt_tokens is None and answer.completion_tokens is None
+
+
+def test_half_a_character_is_replaced() -> None:
+    raw = json.dumps(
+        enveloped(model="\ud800", choices=[{"message": {"content": "a \ud83e b"}}]).body
+    ).encode()
+    with serving(in_turn(Reaction(body=raw))) as fake:
+        answer = client(fake, Watch()).ask(QUESTION)
+    assert f"{answer.text}{answer.model}".encode() and answer.text.startswith("a ")
+
+
 @pytest.mark.parametrize("headers", [
     {"retry_after": "7"}, {"retry_after_ms": "7000"},
 ])  # fmt: skip
@@ -171,6 +239,44 @@ def test_a_slow_answer_is_given_up() -> None:
     with serving(in_turn(slow, says(GOOD))) as fake:
         assert client(fake, Watch(), timeout=1.0).ask(QUESTION).text
     assert len(fake.requests) == 2
+
+
+def test_an_answer_that_comes_byte_by_byte_is_given_up_when_its_time_is_over() -> None:
+    slow = says(GOOD)
+    slow.trickles = 0.2
+    began = time.monotonic()
+    with serving(in_turn(slow, says(GOOD))) as fake:
+        assert client(fake, Watch(), timeout=1.0).ask(QUESTION).text
+    assert len(fake.requests) == 2
+    assert time.monotonic() - began < 0.2 * len(json.dumps(slow.body)) / 4, "the body was read to its end"
+
+
+def test_an_answer_without_an_end_is_given_up_before_it_fills_the_memory() -> None:
+    packed = gzip.compress(b" " * (MOST_BYTES + 1_000_000) + json.dumps(says(GOOD).body).encode())
+    for body, headers in ((packed, {"Content-Encoding": "gzip"}), (b" " * (MOST_BYTES + 1), {})):
+        with (
+            serving(in_turn(Reaction(body=body, headers=headers))) as fake,
+            pytest.raises(errors.ProviderUnavailable, match="more than 16 MB"),
+        ):
+            client(fake, Watch()).ask(QUESTION)
+        assert len(fake.requests) == 1
+
+
+def test_a_packed_answer_is_unpacked() -> None:
+    packed = gzip.compress(json.dumps(says(GOOD).body).encode())
+    with serving(in_turn(Reaction(body=packed, headers={"Content-Encoding": "gzip"}))) as fake:
+        assert json.loads(client(fake, Watch()).ask(QUESTION).text) == GOOD
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_nobody_is_asked_whom_the_operator_did_not_name(status: int) -> None:
+    with (
+        serving(in_turn(says(GOOD))) as other,
+        serving(in_turn(Reaction(status, {}, {"Location": f"{other.base_url}/chat/completions"}))) as fake,
+        pytest.raises(errors.ProviderRefusedRequest, match="not followed"),
+    ):
+        client(fake, Watch()).ask(QUESTION)
+    assert len(fake.requests) == 1 and not other.requests
 
 
 def test_nothing_is_asked_after_the_deadline() -> None:
@@ -232,6 +338,30 @@ def test_the_limit_of_tokens_goes_by_the_name_that_the_provider_knows() -> None:
     assert [("max_tokens" in r, r.get("max_completion_tokens")) for r in fake.requests] == [
         (True, None), (False, 200), (False, 200),
     ]  # fmt: skip
+
+
+def test_a_length_that_is_beyond_the_model_is_shortened_and_that_is_remembered() -> None:
+    def script(request: dict[str, Any]) -> Reaction:
+        sent = request.get("max_tokens", 10**6)
+        said = f"max_tokens is too large: {sent}. This model supports at most 128 completion tokens."
+        return says(GOOD) if sent <= 128 else fails(400, said, "invalid_value", "max_tokens")
+
+    learned = Learned()
+    with serving(script) as fake:
+        client(fake, Watch(), learned).ask(QUESTION)
+        client(fake, Watch(), learned).ask(QUESTION)
+    assert [request.get("max_tokens") for request in fake.requests] == [200, 128, 128]
+
+
+def test_a_rest_that_was_asked_for_goes_for_later_jobs_but_not_for_ever() -> None:
+    watch, learned = Watch(), Learned()
+    with serving(in_turn(fails(429, "wait", retry_after="1000000000"), says(GOOD))) as fake:
+        for _ in range(3):
+            with pytest.raises(errors.ProviderRateLimited, match="beyond the job's deadline"):
+                client(fake, watch, learned).ask(QUESTION)
+        assert len(fake.requests) == 1 and not watch.slept
+        watch.now += 3601
+        assert client(fake, watch, learned).ask(QUESTION).text
 
 
 def test_without_json_schema_it_is_json_object_with_the_schema_in_words_and_that_is_remembered() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from app import errors
 from app.generators.llm.client import Question
 from app.generators.llm.providers import Provider, Providers
 from app.generators.llm.structured import INTEGER, faults_of_shape, listing, read_json, record
-from app.generators.llm.talk import Budget, Memory, Talk, Talks, Usage, estimated_tokens
+from app.generators.llm.talk import Budget, Memory, Talk, Talks, Usage, estimated_tokens, tokens_of
 from tests.fake_provider import (
     FakeProvider,
     Reaction,
@@ -169,6 +170,38 @@ def test_a_server_that_does_not_count_is_counted_for() -> None:
     assert one.usage.prompt_tokens == estimated_tokens(question()) and one.usage.completion_tokens > 0
 
 
+def test_answers_that_are_empty_are_counted_and_kept_and_stopped_at() -> None:
+    shelf, told = Memory(), list[Usage]()
+    with serving(in_turn(says(""), says(""), says({"count": 3}))) as fake:
+        assert talk(fake, shelf, told=told.append).ask(question()).usable
+    assert [usage.tokens for usage in told] == [120, 240, 360]
+    assert [json.loads(data).get("wasted", {}).get("known") for data in shelf.read()] == [True, True, None]
+    with serving(in_turn(says(""))) as fake:
+        assert talk(fake, shelf).usage.tokens == 360, "an attempt after a killed one knows what was taken"
+        with pytest.raises(errors.BudgetReached, match="max_tokens"):
+            talk(fake, budget=Budget(max_tokens=500)).ask(question())
+    assert len(fake.requests) == 3
+
+
+def test_what_was_never_answered_may_have_been_charged_for() -> None:
+    shelf = Memory()
+    with serving(in_turn(Reaction(delay=1.3, body={}))) as fake:
+        one = talk(fake, shelf, budget=Budget(max_tokens=600), timeout=1.0)
+        with pytest.raises(errors.BudgetReached, match="never answered"):
+            one.ask(question())
+    assert len(fake.requests) == 2
+    assert one.usage.tokens == 0, "usage is what was said to have been used"
+    with serving(in_turn(says({"count": 3}))) as fake, pytest.raises(errors.BudgetReached):
+        talk(fake, shelf, budget=Budget(max_tokens=600)).ask(question())
+    assert not fake.requests
+
+
+def test_tokens_are_not_underestimated_in_any_script() -> None:
+    assert 250 <= tokens_of("blood " * 167) <= 300
+    assert tokens_of("血圧" * 500) >= 1000
+    assert tokens_of("🧠" * 100) >= 300
+
+
 def test_an_error_stops_the_questions_that_wait() -> None:
     with serving(in_turn(fails(401))) as fake, pytest.raises(errors.ProviderRefusedKey):
         talk(fake, concurrency=2).ask_all([question(number) for number in range(20)])
@@ -197,6 +230,19 @@ def test_what_is_not_configured_says_what_to_set() -> None:
 ])  # fmt: skip
 def test_json_is_found_also_where_words_stand_around_it(text: str) -> None:
     assert read_json(text) == {"a": 1}
+
+
+def test_an_answer_of_blanks_is_read_in_no_time() -> None:
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="not one JSON object"):
+        read_json("```json" + " " * 1_000_000 + "x")
+    assert time.monotonic() - began < 5  # a search that goes back for each blank takes hours
+
+
+def test_half_a_character_in_json_is_replaced_and_whole_ones_are_not() -> None:
+    assert read_json(r'{"\ud800": ["\udc00 a", "\ud83e\udde0", "\\ud800"]}') == {
+        "?": ["? a", "🧠", r"\ud800"]
+    }
 
 
 def test_faults_of_shape_say_where() -> None:
