@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +59,8 @@ class Patch:
         return {name: value for name, value in said.items() if value not in (None, [])}
 
 
-def sheet(draft: Draft, seen: Seen, told: Mapping[str, Mapping[str, Any]], purpose: str) -> Sheet:
-    """Return the question what is wrong with a preview."""
+def sheet(draft: Draft, seen: Seen, known: Mapping[str, Known], purpose: str) -> Sheet:
+    """Return the question what is wrong with a preview; `known` is what is known of each column."""
     schema = draft.schema
     shown = [field for field in schema.fields if field.name in seen.summaries][:MOST_COLUMNS]
     names = [field.name for field in shown]
@@ -99,7 +99,7 @@ def sheet(draft: Draft, seen: Seen, told: Mapping[str, Mapping[str, Any]], purpo
                 item["kind"], tuple(item["columns"]), item["level"],
                 tuple(float(number) for number in item["numbers"]), item["rule"], item["why"][:300],
             )  # fmt: skip
-            fault = _fault(draft, patch)
+            fault = _fault(draft, patch, known)
             if fault is None:
                 found[place] = patch
             elif fault:
@@ -109,7 +109,7 @@ def sheet(draft: Draft, seen: Seen, told: Mapping[str, Mapping[str, Any]], purpo
     return Sheet(question, read)
 
 
-def _fault(draft: Draft, patch: Patch) -> str | None:
+def _fault(draft: Draft, patch: Patch, known: Mapping[str, Known]) -> str | None:
     """Return what is wrong with a patch; None where nothing is; "" where it is dropped without a word."""
     schema = draft.schema
     unknown = [name for name in patch.columns if name not in schema]
@@ -118,7 +118,7 @@ def _fault(draft: Draft, patch: Patch) -> str | None:
     if patch.kind == "rule":
         return rules.fault_of(schema, Addition("rules", "", "", " ".join((patch.rule or "").split())))
     wanted = 1 if patch.kind == "column" else 2
-    if len(set(patch.columns)) != wanted:
+    if len(patch.columns) != wanted or len(set(patch.columns)) != wanted:
         return f"a patch of kind {patch.kind} names {wanted} column{'s' if wanted > 1 else ''}"
     if patch.kind == "column":
         field = schema[patch.columns[0]]
@@ -138,9 +138,10 @@ def _fault(draft: Draft, patch: Patch) -> str | None:
     levels = [level_text(other, level) for level in other.levels or ()]
     if patch.level not in levels:
         return f"`level` must be one of the levels of {other.name!r}"
-    if one.levels is not None and (len(one.levels) != 2 or not 0 <= patch.numbers[0] <= 100):
-        return f"give the percentage of one of two levels of {one.name!r}, 0 to 100"
-    return None
+    if one.levels is not None:
+        good = len(one.levels) == 2 and 0 <= patch.numbers[0] <= 100
+        return None if good else f"give the percentage of one of two levels of {one.name!r}, 0 to 100"
+    return marginals.fault_of_mean(one, patch.numbers[0], known.get(one.name, Known()))
 
 
 def _ranks(field: Field) -> bool:
@@ -156,9 +157,19 @@ def _declared_form(draft: Draft, field: Field) -> marginals.Form:
 
 
 def apply(
-    draft: Draft, patches: Sequence[Patch], known: dict[str, Known]
+    draft: Draft,
+    patches: Sequence[Patch],
+    known: dict[str, Known],
+    fits: Callable[[str], bool] = lambda _: True,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Make patches one by one.
+
+    Parameters
+    ----------
+    known : dict
+        What is known of each column; brought up to date.
+    fits : callable
+        Tells of a rule whether enough rows would keep it, and what is declared could hold with it.
 
     Returns
     -------
@@ -170,7 +181,7 @@ def apply(
     for patch in patches:
         before = list(draft.additions)
         changes = _changes(draft, patch, known)
-        if changes is None:
+        if changes is None or (patch.kind == "rule" and not fits(changes[1][0].value)):
             refused.append(patch.as_json())
             continue
         gone, additions = changes

@@ -43,10 +43,13 @@ class Preview(Protocol):
 
 
 class Sift(Protocol):
-    """Judges rules by rows that were drawn without them."""
+    """Judges expressions by rows that were drawn without them."""
 
-    def __call__(self, document: Mapping[str, Any], candidates: Sequence[str]) -> Sequence[bool]:
-        """Return for each rule whether enough rows keep it, together with those before it."""
+    def rules(self, document: Mapping[str, Any], candidates: Sequence[str]) -> Sequence[str]:
+        """Return for each rule, together with those before it, why it is not believed; "" where it is."""
+
+    def conditions(self, document: Mapping[str, Any], candidates: Sequence[str]) -> Sequence[bool]:
+        """Return for each condition whether enough rows meet it."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ class Elicitation:
         self._drop_doubtful_formulas(draft)
         draft.add(*(made for item in subjects(draft.schema)
                     for made in marginals.additions(item, self._estimates[item.name])))  # fmt: skip
+        self._sift_conditions(draft)
         self._sift_rules(draft)
 
     def _drop_doubtful_formulas(self, draft: Draft) -> None:
@@ -190,16 +194,39 @@ class Elicitation:
         said = [item for item in draft.additions if item.place == "rules"]
         if not said or self.sift is None:
             return
-        kept = self.sift(_without(draft.document(), said), [item.value for item in said])
-        for item, keeps in zip(said, kept, strict=True):
-            if not keeps:
+        reasons = self.sift.rules(_without(draft.document(), said), [item.value for item in said])
+        for item, reason in zip(said, reasons, strict=True):
+            if reason:
                 self.warn(
-                    "/rules",
-                    f"Left out the rule `{item.value}` that the language model gave: with the statistics of "
-                    "its columns hardly any row would keep it.",
+                    "/rules", f"Left out the rule `{item.value}` that the language model gave: {reason}."
                 )
-        dropped = {id(item) for item, keeps in zip(said, kept, strict=True) if not keeps}
+        dropped = {id(item) for item, reason in zip(said, reasons, strict=True) if reason}
         draft.remove(lambda item: id(item) in dropped)
+
+    def _sift_conditions(self, draft: Draft) -> None:
+        said = [item for item in draft.additions if item.place == "relevant"]
+        if not said or self.sift is None:
+            return
+        without = Draft(self.document, lambda *_: None, [
+            item for item in draft.additions if item.place not in ("relevant", "rules")])  # fmt: skip
+        enough = self.sift.conditions(without.document(), [item.value for item in said])
+        for item, met in zip(said, enough, strict=True):
+            if not met:
+                self.warn(
+                    pointer("fields", draft.schema.index(item.column)),
+                    f"Left out that `{item.column}` applies only where `{item.value}`, as the language model "
+                    "said: with the statistics of its columns hardly any row would have it.",
+                )
+        dropped = {id(item) for item, met in zip(said, enough, strict=True) if not met}
+        draft.remove(lambda item: id(item) in dropped)
+
+    def _fits(self, draft: Draft, rule: str) -> bool:
+        """Whether a rule of the critique may be believed beside the elicited ones that stand already."""
+        if self.sift is None:
+            return True
+        said = [item for item in draft.additions if item.place == "rules" and item.value != rule]
+        *_, reason = self.sift.rules(_without(draft.document(), said), [*(item.value for item in said), rule])
+        return not reason
 
     def _pairs(self, draft: Draft) -> list[sizes.Asked]:
         schema = draft.schema
@@ -246,11 +273,15 @@ class Elicitation:
             except RowShortfall as shortfall:  # the job may ask for fewer rows; else it names the fault
                 self.warn("", f"The language model was shown no preview to criticise: {shortfall.why}")
                 break
-            told = self._told(draft.schema.fields)
-            sheet = critique.sheet(draft, seen, told, f"critique {number}")
+            sheet = critique.sheet(draft, seen, self._known, f"critique {number}")
             (filled,) = self._fill([sheet])
             before = draft.document()
-            made, refused = critique.apply(draft, list(filled.entries.values()), self._known)
+            made, refused = critique.apply(
+                draft,
+                list(filled.entries.values()),
+                self._known,
+                lambda rule: self._fits(draft, rule),
+            )
             if filled.entries:
                 rounds.append({"patches": made, "not_made": refused})
             if draft.document() == before:  # no patch, none that was made, or only what stood there before

@@ -233,6 +233,7 @@ class LLM:
     ) -> Elicited:
         """Return what the model says around what is declared."""
         from app.generators.llm import preview
+        from app.generators.llm.sifting import Sieve
 
         def look(document: Mapping[str, Any], provenance: Mapping[str, Any]) -> Any:
             return preview.look(document, self._compiled(document, provenance, _silent, sketch=True), seed)
@@ -247,7 +248,7 @@ class LLM:
                 _ASKED_SHARE * fraction, detail, eta_seconds
             ),
             look,
-            lambda document, candidates: preview.sift(document, candidates, seed),
+            Sieve(schema, seed),
         ).run()
 
     def _compiled(

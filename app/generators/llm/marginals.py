@@ -24,6 +24,7 @@ from app.schema.table import Field, Statistics, TableSchema
 PROBABILITIES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LISTED_LEVELS = 25
 """Of more levels only the commonest are asked for."""
+_FURTHEST_STRATUM = 10.0
 SURE = ("low", "medium", "high")
 """How sure a model may say that it is."""
 
@@ -117,6 +118,25 @@ def fault_of_entry(schema: TableSchema, field: Field, item: Mapping[str, Any]) -
     except _Fault as fault:
         return str(fault)
     return None if item["numbers"] else "give the numbers"
+
+
+def fault_of_mean(field: Field, number: float, known: Known) -> str | None:
+    """Return what is wrong with the mean of a stratum; None where nothing is.
+
+    A stratum of one row in a hundred lies ten of the column's standard deviations off at most.
+    """
+    try:
+        value = to_scale(field, number)
+    except _Fault as fault:
+        return str(fault)
+    low, high = field.constraints.minimum, field.constraints.maximum
+    if low is not None and value < field.to_number(low):
+        return f"{number:g} is below the column's min"
+    if high is not None and value > field.to_number(high):
+        return f"{number:g} is above the column's max"
+    if known.mean is not None and known.sd and abs(value - known.mean) > _FURTHEST_STRATUM * known.sd:
+        return f"{number:g} is nowhere near what {field.name!r} holds"
+    return None
 
 
 def read_entry(schema: TableSchema, field: Field, item: Mapping[str, Any]) -> Entry:

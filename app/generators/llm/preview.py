@@ -1,15 +1,14 @@
-"""A look at rows that a draft would give: for the critique, and to find rules that hardly any row keeps."""
+"""A look at rows that a draft would give, for the critique."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from app.errors import RowShortfall, SynthwardError
+from app.errors import RowShortfall
 from app.generators.base import Sampler
 from app.generators.llm.critique import MOST_COLUMNS, Seen
 from app.generators.llm.dictionary import level_text, subjects
-from app.generators.marginals import Marginals
 from app.schema.parse import parse_schema
 from app.schema.table import Field
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 ROWS = 2000
 STRANGE, ORDINARY = 7, 3
 ASSOCIATIONS = 15
-LEAST_KEPT = 0.02
-"""Share of rows, drawn column by column, that must keep all elicited rules: the sampler gives up at half."""
 
 Fit = Callable[[Mapping[str, Any], Mapping[str, Any]], Sampler]
 
@@ -54,39 +51,6 @@ def _drawn(sampler: Sampler, seed: SeedSequence) -> pd.DataFrame:
         if not shortfall.made:
             raise
         return sampler.sample_shard(0, shortfall.made, seed=seed)
-
-
-def sift(document: Mapping[str, Any], candidates: Sequence[str], seed: SeedSequence) -> list[bool]:
-    """Tell which rules enough rows keep, each together with those kept before it.
-
-    Rows are drawn column by column, without the rules in question: what relates columns is not known to
-    them, so only a rule that next to nothing keeps is turned away.
-    """
-    import numpy as np
-
-    from app.schema.evaluate import breaks
-    from app.schema.rules import parse_expression
-
-    schema, _ = parse_schema(document, max_fields=len(document["fields"]))
-    generator = Marginals(Marginals.Options())
-    try:
-        sampler = generator.fit(schema, None, seed=seed, progress=_quiet, warn=_quiet)
-        frame = sampler.sample_shard(0, ROWS, seed=seed)
-    except (RowShortfall, SynthwardError):
-        return [True] * len(candidates)  # what is declared is at fault, and will be named
-    known = {field.name: field for field in schema.fields}
-    good = np.ones(len(frame), bool)
-    kept = []
-    for text in candidates:
-        with_it = good & ~breaks(parse_expression(text, known, expects="boolean"), frame)
-        enough = bool(with_it.mean() >= LEAST_KEPT)
-        good = with_it if enough else good
-        kept.append(enough)
-    return kept
-
-
-def _quiet(*_: Any, **__: Any) -> None:
-    """Follow nothing."""
 
 
 def _summary(field: Field, column: pd.Series[Any]) -> str:

@@ -7,11 +7,13 @@ import math
 from typing import Any
 
 import pytest
+from numpy.random import SeedSequence
 
 from app import errors
 from app.generators.llm.critique import Seen
 from app.generators.llm.elicit import Elicitation, Elicited
 from app.generators.llm.providers import Providers
+from app.generators.llm.sifting import Sieve
 from app.generators.llm.talk import Budget, Talks, Usage
 from app.schema.parse import parse_schema
 from tests.fake_provider import (
@@ -261,10 +263,75 @@ def test_a_formula_that_does_not_give_what_the_column_holds_is_left_out() -> Non
             assert set(run.statistics("bmi")) == {"mean", "sd"}, "a derived column's figures shape its inputs"
 
 
+def sieve(document: dict[str, Any] | None = None) -> Sieve:
+    return Sieve(parse_schema(document or COHORT)[0], SeedSequence(3))
+
+
 def test_a_rule_that_hardly_any_row_keeps_is_left_out() -> None:
-    said = {"rules": [{"rule": "ki > 99", "why": ""}, {"rule": "months < 200", "why": ""}]}
-    run = Run(knowing(rules=said), sift=lambda _document, rules: [rule != "ki > 99" for rule in rules])
+    said = {"rules": [{"rule": "ki > 100", "why": ""}, {"rule": "months < 200", "why": ""}]}
+    run = Run(knowing(rules=said), sift=sieve())
     assert [rule.text for rule in run.schema.rules] == ["months < 200"]
+    assert any("hardly any row" in told for _, told in run.warnings)
+
+
+def with_statistics(**declared: dict[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(json.dumps(COHORT))
+    for raw in document["fields"]:
+        raw["statistics"] = declared.get(raw["name"], {})
+    return document
+
+
+GAPS = with_statistics(
+    ki={"mean": 75, "sd": 12, "missing": 0.05},
+    sex={"proportions": {"Female": 0.6, "Male": 0.4}, "missing": 0.03},
+    gtv={"median": 6, "quantiles": {"0.25": 2.5, "0.75": 12}, "missing": 0.3},
+)
+
+
+@pytest.mark.parametrize("rule", [
+    "ki > 200 / 2", "ki < 50", "ki > 95", "ki < 75 or months > 500", "sex == 'Male'", "gtv == 3.14159",
+    "gtv > 6", "note == 'x'", "isnull(ki)", "not isnull(gtv)", "dead and not dead",
+])  # fmt: skip
+def test_a_rule_that_declared_figures_cannot_live_with_is_not_believed(rule: str) -> None:
+    said = {"rules": [{"rule": rule, "why": ""}, {"rule": "gtv < 500", "why": ""}]}
+    run = Run(knowing(rules=said), GAPS, sift=sieve(GAPS))
+    assert [one.text for one in run.schema.rules] == ["gtv < 500"]
+    assert any(f"`{rule}`" in told for _, told in run.warnings)
+    patched = Run(
+        knowing(patches=[patch("rule", [], [], rule=rule)]), GAPS, sift=sieve(GAPS), critiques=1, preview=seen
+    )
+    assert not patched.schema.rules
+    assert [len(made["not_made"]) for made in patched.found.rounds] in ([1], [])
+
+
+@pytest.mark.parametrize("rule", [
+    "ki >= 40", "not (dead and months > 80)", "gtv > 0", "ki >= 50 or gtv > 3",
+    "not (sex == 'Male' and ki > 97)", "ki % 10 == 0", "isnull(gtv) or gtv < 60",
+])  # fmt: skip
+def test_a_rule_that_leaves_room_for_what_is_declared_is_believed(rule: str) -> None:
+    run = Run(knowing(rules={"rules": [{"rule": rule, "why": ""}]}), GAPS, sift=sieve(GAPS))
+    assert [one.text for one in run.schema.rules] == [rule], run.warnings
+
+
+def test_a_column_that_would_be_there_in_hardly_any_row_applies_everywhere() -> None:
+    said = {"applies": [{"column": "months", "when": "ki > 200", "why": ""},
+                        {"column": "treated", "when": "ki >= 70", "why": ""}]}  # fmt: skip
+    run = Run(knowing(rules=said), sift=sieve())
+    assert run.schema["months"].relevant is None and run.schema["treated"].relevant is not None
+    assert any("`months` applies only where `ki > 200`" in told for _, told in run.warnings)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"kind": "pair", "columns": ["ki", "gtv", "ki"], "numbers": [0.2]},
+    {"kind": "group", "columns": ["treated", "sex"], "numbers": [12000], "level": "Female"},
+    {"kind": "group", "columns": ["gtv", "sex"], "numbers": [1e14], "level": "Female"},
+    {"kind": "group", "columns": ["ki", "sex"], "numbers": [300], "level": "Female"},
+    {"kind": "column", "columns": ["ki", "ki"], "numbers": [1]},
+])  # fmt: skip
+def test_a_patch_that_cannot_be_is_named_and_not_made(wrong: dict[str, Any]) -> None:
+    run = Run(knowing(patches=[patch(**wrong)]), critiques=1, preview=seen)
+    assert run.found.document == Run(knowing()).found.document
+    assert "patch 1: " in run.fake.prompts[-1], "it is asked again with the fault named"
 
 
 def seen(document: Any, _provenance: Any) -> Seen:
