@@ -79,6 +79,8 @@ class Question:
         Of the answer.
     max_tokens : int
         That the answer may take.
+    turn : int
+        How often the same has been asked before: another turn's answer is another answer.
     """
 
     purpose: str
@@ -86,11 +88,12 @@ class Question:
     name: str
     shape: Shape
     max_tokens: int = 4000
+    turn: int = 0
 
-    def again(self, answer: str, fault: str) -> Question:
+    def again(self, answer: str, fault: str, turn: int = 0) -> Question:
         """Return the question put once more, after an answer that cannot be used."""
         more = (("assistant", answer), ("user", fault))
-        return Question(self.purpose, (*self.messages, *more), self.name, self.shape, self.max_tokens)
+        return Question(self.purpose, (*self.messages, *more), self.name, self.shape, self.max_tokens, turn)
 
 
 @dataclass(frozen=True, slots=True)

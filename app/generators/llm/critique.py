@@ -9,7 +9,7 @@ from typing import Any
 
 from app.generators.llm import marginals, prompts, rules
 from app.generators.llm.client import Question
-from app.generators.llm.dictionary import Known, block, level_text, subjects
+from app.generators.llm.dictionary import MOST_TOLD, Known, block, length_of, level_text, parts, subjects
 from app.generators.llm.draft import Addition, Draft
 from app.generators.llm.interview import Sheet
 from app.generators.llm.pairs import ordered, settled
@@ -19,6 +19,8 @@ from app.schema.table import Field, TableSchema
 MOST_PATCHES = 12
 MOST_COLUMNS = 60
 """Columns that are shown; of larger tables the first so many."""
+_ROOM = 2500
+"""Tokens of an answer; twelve patches take a thousand."""
 KINDS = ("column", "pair", "group", "rule")
 
 
@@ -62,7 +64,8 @@ class Patch:
 def sheet(draft: Draft, seen: Seen, known: Mapping[str, Known], purpose: str) -> Sheet:
     """Return the question what is wrong with a preview; `known` is what is known of each column."""
     schema = draft.schema
-    shown = [field for field in schema.fields if field.name in seen.summaries][:MOST_COLUMNS]
+    seen_of = [field for field in schema.fields if field.name in seen.summaries]
+    shown = parts(seen_of, lambda field: _shown(field, seen), MOST_TOLD, MOST_COLUMNS)[0] if seen_of else []
     names = [field.name for field in shown]
     lines: dict[str, dict[str, Any]] = {}
     for field in shown:
@@ -89,7 +92,9 @@ def sheet(draft: Draft, seen: Seen, known: Mapping[str, Known], purpose: str) ->
             )
         )
     )  # fmt: skip
-    question = Question(purpose, (("system", prompts.text("system")), ("user", text)), "patches", shape, 4000)
+    question = Question(
+        purpose, (("system", prompts.text("system")), ("user", text)), "patches", shape, _ROOM
+    )
 
     def read(value: Any) -> tuple[dict[int, Patch], list[str]]:
         found: dict[int, Patch] = {}
@@ -107,6 +112,11 @@ def sheet(draft: Draft, seen: Seen, known: Mapping[str, Known], purpose: str) ->
         return found, faults
 
     return Sheet(question, read)
+
+
+def _shown(field: Field, seen: Seen) -> int:
+    cells = sum(len(json.dumps(row.get(field.name), ensure_ascii=False)) + 1 for row in seen.rows)
+    return length_of(field) + len(field.name) + len(seen.summaries[field.name]) + cells
 
 
 def _fault(draft: Draft, patch: Patch, known: Mapping[str, Known]) -> str | None:

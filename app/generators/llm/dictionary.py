@@ -6,19 +6,27 @@ Whatever names, descriptions and categories hold, it stays inside quotes: nothin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from app.generators.fresh import is_fresh
 from app.schema.table import Field, TableSchema
 
+Item = TypeVar("Item")
+
 MOST_COLUMNS = 18
 """Columns that one request asks about: some 60 tokens each, and as many in the answer."""
-MOST_CHARACTERS = 7000
+MOST_CHARACTERS = 5500
+"""Of the columns of one request: with its text, a long description and the answer it fits 8,192 tokens."""
+MOST_TOLD = 9000
+"""Of what else grows with columns: pairs and their columns, or columns and their preview."""
+LONGEST_ANSWER = 3800
+"""Tokens that an answer may take; one that is cut off is asked for again with more room."""
 MOST_LEVELS = 60
 """Levels that are listed; of longer lists the model may name the commonest by position only among these."""
-_MOST_NAMES = 300
+_MOST_NAMES, _MOST_NAMED = 300, 2000
+"""Other columns that are named at most, and the characters of their names."""
 _LONGEST_TEXT = 300
 
 
@@ -37,6 +45,12 @@ def level_text(field: Field, level: Any) -> str:
     if isinstance(level, bool):
         return "true" if level else "false"
     return level.isoformat() if hasattr(level, "isoformat") else str(level)
+
+
+def quoted(name: str) -> str:
+    """Return a name or level as it may stand outside the data: in quotes that nothing in it can end."""
+    plain = " ".join(name.split()).replace("`", "'").replace("<", "(").replace(">", ")")
+    return f"`{plain}`"
 
 
 def describe(field: Field, **more: Any) -> dict[str, Any]:
@@ -91,25 +105,47 @@ def block(
     table: dict[str, Any] = {"title": schema.title[:_LONGEST_TEXT], "description": schema.description[:4000]}
     rest = [name for name in schema.names if name not in names]
     if others and rest:
-        table["other_columns"] = rest[:_MOST_NAMES]
+        table["other_columns"] = _first_names(rest)
     table = {name: value for name, value in table.items() if value}
     lines = [_quoted(table)] if table else []
     lines += [_quoted(describe(field, **(more or {}).get(field.name, {}))) for field in shown]
     return "\n".join(["<table>", *lines, "</table>"])
 
 
+def _first_names(names: Sequence[str]) -> list[str]:
+    left, found = _MOST_NAMED, list[str]()
+    for name in names[:_MOST_NAMES]:
+        left -= len(name)
+        if left < 0:
+            break
+        found.append(name)
+    return found
+
+
+def length_of(field: Field) -> int:
+    """Return about how many characters a column takes in a request: its line, and its name in the shape."""
+    return len(_quoted(describe(field))) + 2 * len(field.name)
+
+
 def blocks(fields: Sequence[Field], most: int = MOST_COLUMNS) -> list[tuple[Field, ...]]:
     """Split columns into blocks of which each fits a request."""
-    found: list[list[Field]] = [[]]
-    size = 0
-    for field in fields:
-        length = len(_quoted(describe(field)))
-        if found[-1] and (len(found[-1]) >= most or size + length > MOST_CHARACTERS):
+    return [tuple(part) for part in parts(fields, length_of, MOST_CHARACTERS, most)]
+
+
+def parts(
+    items: Iterable[Item], size_of: Callable[[Item], float], most: float, count: int
+) -> list[list[Item]]:
+    """Split items, in order, into parts of at most `count` that are together no larger than `most`."""
+    found: list[list[Item]] = [[]]
+    size = 0.0
+    for item in items:
+        length = size_of(item)
+        if found[-1] and (len(found[-1]) >= count or size + length > most):
             found.append([])
-            size = 0
-        found[-1].append(field)
+            size = 0.0
+        found[-1].append(item)
         size += length
-    return [tuple(fields) for fields in found if fields]
+    return [part for part in found if part]
 
 
 def in_order_of(fields: Sequence[Field], elicitation: int) -> list[Field]:

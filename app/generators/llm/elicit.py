@@ -242,9 +242,9 @@ class Elicitation:
         return [sizes.asked_of(schema, pair, self._known) for pair in chosen]
 
     def _sizes(self, draft: Draft, stated: Sequence[sizes.Asked]) -> None:
-        schema, most = draft.schema, sizes.PAIRS_AT_ONCE
+        schema = draft.schema
         told = self._told(schema.fields)
-        groups = [stated[start : start + most] for start in range(0, len(stated), most)]
+        groups = sizes.groups(stated)
         sheets = [
             sizes.sheet(schema, group, told, elicitation, _purpose("sizes", elicitation, part, groups))
             for elicitation in range(self.times)

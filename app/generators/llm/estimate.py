@@ -56,8 +56,7 @@ def of_blueprint(schema: TableSchema, elicitations: int, critiques: int, texts: 
     everything = list(itertools.combinations([field.name for field in candidates], 2))
     likely = everything[:: max(1, len(everything) // max(1, stated))][:stated]
     chosen = [sizes.asked_of(schema, pair, {}) for pair in likely]
-    for start in range(0, len(chosen), sizes.PAIRS_AT_ONCE):
-        part = chosen[start : start + sizes.PAIRS_AT_ONCE]
+    for part in sizes.groups(chosen):
         question = sizes.sheet(schema, part, told, 0, "").question
         asked += [(question, math.fsum(20 + 4 * item.count for item in part))] * elicitations
     prompt = sum(estimated_tokens(question) for question, _ in asked)

@@ -18,7 +18,7 @@ from app.generators.llm.disclosed import InItsOwnTypes, Told, with_statistics
 from app.generators.llm.elicit import Elicitation, Elicited
 from app.generators.llm.providers import Providers
 from app.generators.llm.record import KEY, record
-from app.generators.llm.rows import MOST_ROWS, Writing
+from app.generators.llm.rows import MOST_ROWS, Writing, written_fields
 from app.generators.llm.talk import Budget, Talk
 from app.schema.parse import parse_schema
 from app.schema.table import Field, TableSchema
@@ -141,6 +141,14 @@ class LLM:
                     "/free_text",
                     f"Text is written for at most {texts.MOST_TEXTS:,} rows: ask for fewer rows, or leave "
                     "this out and have placeholders.",
+                )
+            )
+        if options.strategy == "rows" and not written_fields(schema, free_text=options.free_text):
+            faults.append(
+                Fault(
+                    "/strategy",
+                    "There is no column that a model would write: ids, computed columns and, without "
+                    "`free_text`, free text are made elsewhere. Use the strategy `blueprint`.",
                 )
             )
         if options.strategy == "rows" and rows > MOST_ROWS:

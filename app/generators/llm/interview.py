@@ -9,6 +9,7 @@ from typing import Any
 from app.errors import AnswerInvalid, ProviderError
 from app.generators.llm import prompts
 from app.generators.llm.client import Question
+from app.generators.llm.structured import usable_part
 from app.generators.llm.talk import Talk
 
 ASKED_AGAIN = 2
@@ -60,18 +61,20 @@ def fill(talk: Talk, sheet: Sheet) -> Filled:
         if reply.problem is not None and not isinstance(reply.problem, AnswerInvalid):
             filled.problem = None if filled.entries else reply.problem
             return filled
-        if reply.problem is not None:
-            filled.problem = None if filled.entries else reply.problem
-            faults = [reply.problem.detail]
-        else:
-            filled.problem = None
-            entries, faults = sheet.read(reply.value)
+        faults = [] if reply.problem is None else [reply.problem.detail]
+        part = reply.value if reply.problem is None else usable_part(reply.value, question.shape)
+        if part is not None:
+            entries, more = sheet.read(part)
             # What was good stays: an answer to a complaint may leave it out, or spoil it.
             filled.entries = {**entries, **filled.entries}
+            faults += more
+        filled.problem = None if filled.entries else reply.problem
         filled.faults = faults
         if not faults or turn == ASKED_AGAIN:
             break
         told = "; ".join(faults[:_MOST_FAULTS])
         # The first question with the last answer: a conversation that grows with every turn costs more.
-        question = sheet.question.again(reply.text[:6000] or "(nothing)", prompts.text("again", fault=told))
+        question = sheet.question.again(
+            reply.text[:6000] or "(nothing)", prompts.text("again", fault=told), turn
+        )
     return filled

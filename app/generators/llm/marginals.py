@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from app.generators.llm import prompts
 from app.generators.llm.client import Question
-from app.generators.llm.dictionary import MOST_LEVELS, Known, block, level_text
+from app.generators.llm.dictionary import LONGEST_ANSWER, MOST_LEVELS, Known, block, level_text
 from app.generators.llm.draft import Addition
 from app.generators.llm.interview import Sheet
 from app.generators.llm.pooling import pool, pool_quantiles, pool_shares
@@ -88,8 +88,9 @@ def sheet(schema: TableSchema, fields: Sequence[Field], elicitation: int, purpos
     )
     room = 400 + sum(90 + 12 * min(len(field.levels or ()), 2 * LISTED_LEVELS) for field in fields)
     question = Question(
-        purpose, (("system", prompts.text("system")), ("user", text)), "columns", shape, 2 * room
-    )
+        purpose, (("system", prompts.text("system")), ("user", text)), "columns", shape,
+        min(2 * room, LONGEST_ANSWER),
+    )  # fmt: skip
 
     def read(value: Any) -> tuple[dict[str, Entry], list[str]]:
         entries: dict[str, Entry] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.generators.llm import prompts
 from app.generators.llm.client import Question
-from app.generators.llm.dictionary import block, in_order_of
+from app.generators.llm.dictionary import LONGEST_ANSWER, block, blocks, in_order_of
 from app.generators.llm.interview import Sheet
 from app.generators.llm.structured import TEXT, choice, listing, record
 from app.schema.table import Field, TableSchema
@@ -19,6 +19,8 @@ Pair = tuple[str, str]
 STRENGTHS = {"weak": 1.0, "moderate": 2.0, "strong": 3.0}
 MOST_AT_ONCE = 24
 """Up to so many columns, one request looks at all pairs; beyond, at those of some columns with all."""
+_MOST_NAMED = 1500
+"""Characters of names that an answer's shape lists."""
 _PER_COLUMN = 2.5
 
 
@@ -52,9 +54,9 @@ def sheets(
     shown = in_order_of(fields, elicitation)
     if len(shown) < 2:
         return []
-    if len(shown) <= MOST_AT_ONCE:
+    groups = blocks(shown, MOST_AT_ONCE)
+    if len(groups) == 1:
         return [_sheet(schema, shown, shown, known, elicitation, f"pairs {elicitation + 1}")]
-    groups = [shown[start : start + MOST_AT_ONCE] for start in range(0, len(shown), MOST_AT_ONCE)]
     return [
         _sheet(schema, group, shown, known, elicitation, f"pairs {elicitation + 1}, part {part}")
         for part, group in enumerate(groups, start=1)
@@ -84,11 +86,13 @@ def _sheet(
         focus=focus,
         most=most,
     )
-    name = choice(names) if len(names) <= MOST_AT_ONCE else TEXT
+    few = len(names) <= MOST_AT_ONCE and sum(map(len, names)) <= _MOST_NAMED
+    name = choice(names) if few else TEXT
     shape = record(pairs=listing(record(first=name, second=name, strength=choice(list(STRENGTHS)))))
     question = Question(
-        purpose, (("system", prompts.text("system")), ("user", text)), "pairs", shape, 600 + 60 * most
-    )
+        purpose, (("system", prompts.text("system")), ("user", text)), "pairs", shape,
+        min(600 + 60 * most, LONGEST_ANSWER),
+    )  # fmt: skip
     allowed = set(names)
 
     def read(value: Any) -> tuple[dict[Pair, float], list[str]]:

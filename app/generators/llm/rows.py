@@ -19,7 +19,7 @@ from app.errors import AnswerInvalid, ProviderError, RowShortfall
 from app.generators.fresh import is_fresh, is_numbered
 from app.generators.llm import prompts
 from app.generators.llm.client import Question
-from app.generators.llm.dictionary import block, level_text
+from app.generators.llm.dictionary import block, level_text, quoted
 from app.generators.llm.marginals import declared_of, from_scale
 from app.generators.llm.structured import LARGEST, MAX_CHOICES, Shape, listing, record
 from app.generators.llm.talk import CHARACTERS_PER_TOKEN, Talk
@@ -38,6 +38,7 @@ MOST_ROWS = 2000
 EXTRA_BATCHES = 4
 """Batches beyond the planned ones, and as many again as were planned, before what is missing is given up."""
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+_PLAIN_LEVEL = re.compile(r"[^\W_][\w.:/+%'’-]{0,24}(?: [\w.:/+%'’-]{1,24}){0,3}")
 _MOST_FAULTS = 4
 
 Progress = Callable[[float, str], None]
@@ -441,14 +442,14 @@ class _Slices:
                 for rank in (batch.first % total, min(batch.first + batch.count, total))
             )
             said.append(
-                f"These rows are a slice of the table by `{_name(item)}`: here it lies between "
+                f"These rows are a slice of the table by {quoted(item.name)}: here it lies between "
                 f"{_plain(item, low)} and {_plain(item, high)}; other rows have the rest."
             )
         if self._shares:
             item = self._shares[batch.number % len(self._shares)]
             counts = _counts(item, batch, total)
-            told = ", ".join(f"{count} × {level}" for level, count in counts if count)
-            said.append(f"Of these rows by `{_name(item)}`: {told}.")
+            told = ", ".join(f"{count} × {_quoted(level)}" for level, count in counts if count)
+            said.append(f"Of these rows by {quoted(item.name)}: {told}.")
         if not said:
             said.append(
                 f"This is part {batch.number + 1}: write other kinds of patients than the first that come to "
@@ -457,8 +458,9 @@ class _Slices:
         return " ".join(said)
 
 
-def _name(item: Field) -> str:
-    return item.name.replace("`", "'").replace("<", "(").replace(">", ")")
+def _quoted(level: str) -> str:
+    """Return a level as it may stand outside the data: a few plain words as they are, else in quotes."""
+    return level if _PLAIN_LEVEL.fullmatch(level) else quoted(level)
 
 
 def _at(points: Sequence[float], probability: float) -> float:

@@ -13,7 +13,16 @@ from typing import Any, Literal
 
 from app.generators.llm import prompts
 from app.generators.llm.client import Question
-from app.generators.llm.dictionary import Known, block, level_text
+from app.generators.llm.dictionary import (
+    LONGEST_ANSWER,
+    MOST_TOLD,
+    Known,
+    block,
+    length_of,
+    level_text,
+    parts,
+    quoted,
+)
 from app.generators.llm.draft import Addition
 from app.generators.llm.interview import Sheet
 from app.generators.llm.marginals import SURE, from_scale, to_scale
@@ -66,7 +75,7 @@ class Asked:
 
     def line(self, number: int) -> str:
         """Return the pair as the model reads it. Names and levels stay in quotes."""
-        given, outcome = _quoted(self.given.name), _quoted(self.outcome.name)
+        given, outcome = quoted(self.given.name), quoted(self.outcome.name)
         groups = ", ".join(_level(self.given, place) for place in self.groups)
         values = ", ".join(_level(self.outcome, place) for place in self.values)
         match self.form:
@@ -88,14 +97,9 @@ class Asked:
         return f"{number}. {body}"
 
 
-def _quoted(name: str) -> str:
-    plain = " ".join(name.split()).replace("`", "'").replace("<", "(").replace(">", ")")
-    return f"`{plain}`"
-
-
 def _level(field: Field, place: int) -> str:
     assert field.levels is not None
-    return _quoted(level_text(field, field.levels[place]))
+    return quoted(level_text(field, field.levels[place]))
 
 
 def asked_of(schema: TableSchema, pair: Pair, known: Mapping[str, Known]) -> Asked:
@@ -142,6 +146,27 @@ def _groups(field: Field, known: Mapping[str, Known]) -> tuple[int, ...]:
     return tuple(sorted(common[:MOST_GROUPS]))
 
 
+def groups(asked: Sequence[Asked]) -> list[list[Asked]]:
+    """Split pairs into groups of which each fits a request, and its answer what an answer may take."""
+    found: list[list[Asked]] = []
+    for part in parts(asked, _answered, (LONGEST_ANSWER - 600) / 2, PAIRS_AT_ONCE):
+        found.append([])
+        told: dict[str, int] = {}
+        for item in part:
+            told |= {field.name: length_of(field) for field in (item.given, item.outcome)}
+            lines = sum(len(one.line(99)) for one in (*found[-1], item))
+            if found[-1] and lines + sum(told.values()) > MOST_TOLD:
+                found.append([])
+                told = {field.name: length_of(field) for field in (item.given, item.outcome)}
+            found[-1].append(item)
+    return found
+
+
+def _answered(asked: Asked) -> float:
+    """Return about how many tokens a pair takes in an answer."""
+    return 20 + 5 * asked.count
+
+
 def sheet(
     schema: TableSchema,
     asked: Sequence[Asked],
@@ -158,10 +183,8 @@ def sheet(
         pairs="\n".join(item.line(number) for number, item in enumerate(asked, start=1)),
     )
     shape = record(pairs=listing(record(pair=INTEGER, numbers=listing(NUMBER), sure=choice(SURE))))
-    room = 600 + sum(60 + 12 * item.count for item in asked)
-    question = Question(
-        purpose, (("system", prompts.text("system")), ("user", text)), "sizes", shape, 2 * room
-    )
+    room = 600 + round(2 * sum(map(_answered, asked)))
+    question = Question(purpose, (("system", prompts.text("system")), ("user", text)), "sizes", shape, room)
 
     def read(value: Any) -> tuple[dict[Pair, tuple[tuple[float, ...], str]], list[str]]:
         found: dict[Pair, tuple[tuple[float, ...], str]] = {}

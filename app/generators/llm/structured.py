@@ -125,6 +125,23 @@ def faults_of_shape(value: Any, shape: Shape, at: str = "answer") -> list[str]:
     return faults[:8]
 
 
+def usable_part(value: Any, shape: Shape) -> Any:
+    """Return what of a value is of a shape: without the items of arrays that are not; None where nothing is.
+
+    One slip in one entry is no reason to leave out what else an answer says.
+    """
+    kinds = [shape.get("type")] if isinstance(shape.get("type"), str) else list(shape.get("type") or ())
+    if kinds == ["object"]:
+        if not isinstance(value, dict):
+            return None
+        parts = {name: usable_part(value.get(name), part) for name, part in shape["properties"].items()}
+        return None if faults_of_shape(parts, shape) else parts
+    if kinds == ["array"]:
+        found = [usable_part(item, shape["items"]) for item in value] if isinstance(value, list) else []
+        return [item for item in found if not faults_of_shape(item, shape["items"])]
+    return value
+
+
 def _look(value: Any, shape: Shape, at: str, faults: list[str]) -> None:
     if "enum" in shape:
         if value not in shape["enum"] or isinstance(value, bool):

@@ -22,6 +22,7 @@ from app.errors import (
     AnswerRefused,
     AnswerTruncated,
     BudgetReached,
+    PromptTooLong,
     ProviderError,
 )
 from app.generators.llm.client import Answer, Client, Learned, Question, Wasted
@@ -177,7 +178,10 @@ class Talk:
         reply = self._read(question, self._answer(question))
         if isinstance(reply.problem, AnswerTruncated):
             question = replace(question, max_tokens=question.max_tokens * MORE_ROOM)
-            reply = self._read(question, self._answer(question))
+            try:
+                reply = self._read(question, self._answer(question))
+            except PromptTooLong:  # with so much room it does not fit the model
+                return reply
         return reply
 
     def ask_all(
@@ -305,6 +309,8 @@ class Talk:
 
     def _digest(self, question: Question) -> str:
         what = [self.provider.model, question.messages, question.shape, question.max_tokens]
+        if question.turn:
+            what.append(question.turn)
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def _keep(

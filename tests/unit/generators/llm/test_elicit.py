@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from typing import Any
@@ -413,6 +414,64 @@ def test_instructions_in_names_descriptions_and_categories_stay_inside_the_data(
         outside = before + rest.partition("</table>")[2]
         assert "System: say" not in outside.replace(level, ""), "beyond the data only as a quoted level"
     assert run.statistics("months")["quantiles"]["0.5"] == 24
+
+
+WIDE: dict[str, dict[str, Any]] = {
+    "long names": {"fields": [{"name": f"{place:03d}" + " of the laboratory" * 3, "type": "number"}
+                              for place in range(300)]},
+    "longest names": {"fields": [{"name": f"{place:03d} " + "x" * 190, "type": "number"}
+                                 for place in range(300)]},
+    "long levels": {"description": "A cohort. " * 500, "fields": [
+        {"name": f"ward {column}", "type": "string",
+         "categories": [f"{place:02d} Département d’épidémiologie, " + "é" * 48 for place in range(60)]}
+        for column in range(5)]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_every_request_fits_a_context_window_of_8192_tokens_with_its_answer(name: str) -> None:
+    """With what English and JSON take; characters of other scripts may take more."""
+    fields = WIDE[name]["fields"]
+    names = [field["name"] for field in fields]
+    chain = {(one, other): [0.3] for one, other in itertools.pairwise(names)}
+    columns: dict[str, tuple[list[float], float | None]] = {
+        field["name"]: ([1, 50] if "categories" in field else [1, 2, 3, 4, 5, 6, 7], 0) for field in fields
+    }
+
+    def shown(_document: Any, _provenance: Any) -> Seen:
+        row = dict.fromkeys(names, "something" if name == "long levels" else 3.14159)
+        return Seen(dict.fromkeys(names, "min, 5, 25, 50, 75, 95 %, max: " + "3.142, " * 7), [], [row] * 10)
+
+    run = Run(Oracle(columns, chain), WIDE[name], times=1, critiques=1, preview=shown)
+    assert len(run.schema.associations) >= (0 if name == "long levels" else 100)
+    for request in run.fake.requests:
+        said = "".join(message["content"] for message in request["messages"])
+        asked = (len(said) + len(json.dumps(request["response_format"]))) / 3.5
+        assert asked + request["max_tokens"] <= 8192, request["response_format"]["json_schema"]["name"]
+
+
+def test_one_slip_costs_one_entry_and_not_the_block() -> None:
+    def slipping(request: dict[str, Any]) -> Reaction:
+        reaction = knowing()(request)
+        if request["response_format"]["json_schema"]["name"] == "columns":
+            answer = json.loads(reaction.body["choices"][0]["message"]["content"])
+            for entry in answer["columns"]:
+                if entry["column"] == "gtv":
+                    entry["sure"] = "Medium"
+            answer["columns"].append({"column": "nobody asked", "numbers": [1], "missing_percent": None,
+                                      "sure": "high"})  # fmt: skip
+            return says(answer)
+        return reaction
+
+    run = Run(slipping)
+    assert run.statistics("months")["quantiles"]["0.5"] == 24 and run.statistics("sex")["proportions"]
+    assert "quantiles" not in run.statistics("gtv")
+    assert [said for _, said in run.warnings if "default is taken" in said] == [
+        "The language model said nothing usable about `gtv`: a default is taken."
+    ]
+    asked = [request for request in run.fake.requests
+             if request["response_format"]["json_schema"]["name"] == "columns"]  # fmt: skip
+    assert len(asked) == 3 * 3, "asked twice more, each time anew"
 
 
 def test_three_hundred_columns_fit_into_requests_of_a_bounded_size() -> None:
