@@ -19,6 +19,7 @@ from sqlalchemy import insert
 from app.config import LlmProvider
 from app.datasets.models import DatasetRow
 from app.db import now, transaction
+from app.generators.llm.client import BREAKS_AFTER
 from app.ids import new_id
 from tests.fake_provider import Reaction, fails, says, serving
 from tests.workers.asking import open_house, stored, transcript
@@ -108,6 +109,19 @@ def test_a_job_that_fails_keeps_its_receipts_and_says_what_to_do(tmp_path: Path,
         assert wait_for(lambda: all("/transcript/" in key for key in house.files(job.id)))
         everything = json.dumps(receipts) + json.dumps(job.error) + house.log.read_text()
         assert "sk-secret" not in everything
+
+
+def test_a_provider_that_keeps_failing_is_left_alone_by_the_next_jobs_too(
+    tmp_path: Path, broker: Broker
+) -> None:
+    with (
+        serving(lambda _request: fails(500, retry_after="0")) as fake,
+        open_house(tmp_path, broker, fake) as house,
+    ):
+        jobs = [house.wait(ask(house)) for _ in range(4)]
+        assert {job.error["type"] for job in jobs} == {"/problems/provider-unavailable"}
+        assert [("left alone" in job.error["detail"]) for job in jobs] == [False, True, True, True]
+        assert len(fake.requests) == BREAKS_AFTER
 
 
 def test_the_budget_stops_a_job(tmp_path: Path, broker: Broker) -> None:

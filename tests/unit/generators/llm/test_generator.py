@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from numpy.random import SeedSequence
 
 from app.generators.llm.assignment import Assignment
@@ -56,3 +57,23 @@ def test_the_blueprint_says_what_was_declared_and_what_was_elicited_and_the_rows
     assert abs(frame["age"].median() - 60) <= 1
     assert abs(frame["months"].median() - 24) < 1.5
     assert abs(frame[["age", "months"]].corr("spearman").iloc[0, 1] + 0.4) < 0.04
+
+
+@pytest.mark.parametrize("rule", ["age > 200 / 2", "age < 30", "age > 90", "sex == 'M'", "months == 3.14159"])
+def test_whatever_rule_a_model_gives_the_rows_have_what_is_declared(rule: str) -> None:
+    document = json.loads(json.dumps(DOCUMENT))
+    document["fields"][1]["statistics"] = {"mean": 60, "sd": 12, "missing": 0.05}
+    document["fields"][2]["statistics"] = {"median": 24, "missing": 0.3}
+    said = {"rules": [{"rule": rule, "why": ""}], "applies": [{"column": "months", "when": rule, "why": ""}]}
+    patches = [{"kind": "rule", "columns": [], "level": None, "numbers": [], "rule": rule, "why": ""}]
+    with serving(Oracle(columns=ORACLE.columns, pairs=ORACLE.pairs, rules=said, patches=patches)) as fake:
+        talks = Talks(Providers({"fake": fake.provider()}), sleep=lambda _: None)
+        frame = LLM(LLM.Options()).assigned(Assignment(talks, 1000, 1)).fit(
+            parse_schema(document)[0], None, seed=SeedSequence(1), progress=lambda *_, **__: None,
+            warn=lambda *_: None,
+        ).sample_shard(0, 20_000, seed=SeedSequence(2))  # fmt: skip
+    # Five standard errors at 20,000 rows, and what the blueprint's tolerances allow.
+    assert abs((frame["sex"] == "F").mean() - 0.3) < 0.02
+    assert abs(frame["age"].mean() - 60) < 0.6 and abs(frame["age"].std() - 12) < 0.5
+    assert abs(frame["age"].isna().mean() - 0.05) < 0.01
+    assert abs(frame["months"].isna().mean() - 0.3) < 0.02 and abs(frame["months"].median() - 24) < 1.5
