@@ -16,6 +16,7 @@ from app.blueprint.defaults import (
     Choice,
     bounds,
     constant,
+    decimals_for,
     default_span,
     is_firm,
     missing_share,
@@ -35,6 +36,7 @@ from app.blueprint.model import (
     StratumStatistics,
 )
 from app.blueprint.places import in_blueprint
+from app.blueprint.solving import solved_decimals, solved_inputs
 from app.errors import InvalidInput, pointer
 from app.schema.parse import parse_schema
 from app.schema.table import Field, TableSchema, Value
@@ -213,7 +215,13 @@ def stated_defaults(schema: TableSchema, field: Field) -> dict[str, Any]:
         found["mean"] = on_scale(field, choice.mean)
     if statistics.sd is None and len(quantiles) < 2:
         found["sd"] = plain(choice.sd)
-    return _with_decimals(field, found, choice.sd)
+    found = _with_decimals(field, found, choice.sd)
+    if "decimals" in found and any(one.formula and field.name in one.formula.fields for one in schema.fields):
+        drawn = [one for one in schema.fields if one.formula is None and not is_made_fresh(schema, one)]
+        for solved in solved_inputs(schema, drawn):
+            if solved.item.name == field.name:
+                found["decimals"] = solved_decimals(schema, solved)
+    return found
 
 
 def is_made_fresh(schema: TableSchema, field: Field) -> bool:
@@ -226,9 +234,7 @@ def _with_decimals(field: Field, found: dict[str, Any], sd: float | None) -> dic
     if field.type == "number" and field.levels is None and field.decimals is None:
         places = field.places
         if places is None and sd is not None:
-            import math
-
-            places = min(max(0, 2 - math.floor(math.log10(sd))), 15) if sd > 0 else 2
+            places = decimals_for(sd)
         if places is not None:
             found["decimals"] = places
     return found

@@ -28,6 +28,7 @@ POSITIVE = ("lognormal", "exponential", "gamma", "weibull", "poisson", "negative
 EPOCH = dt.date(1970, 1, 1)
 DEFAULT_DATES = (dt.date(2015, 1, 1), dt.date(2024, 12, 31))
 DEFAULT_YEARS = (2015, 2024)
+MOST_DECIMALS = 15
 DAY_SECONDS = 86_400
 
 
@@ -295,3 +296,8 @@ def _middle(quantiles: list[tuple[float, float]]) -> float:
 def place(schema: TableSchema, field: Field, *parts: str) -> str:
     """Return a JSON pointer to a part of a field in the schema's document."""
     return pointer("fields", schema.index(field.name), *parts)
+
+
+def decimals_for(sd: float) -> int:
+    """Return the decimals that are two significant digits finer than an sd; 2 where there is none."""
+    return min(max(0, 2 - math.floor(math.log10(sd))), MOST_DECIMALS) if sd > 0 else 2

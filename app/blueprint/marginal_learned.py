@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.blueprint.defaults import bounds, missing_share, place, quantiles_of
+from app.blueprint.defaults import (
+    MOST_DECIMALS,
+    bounds,
+    decimals_for,
+    missing_share,
+    place,
+    quantiles_of,
+)
 from app.blueprint.marginal import Marginal
 from app.blueprint.marginal_declared import declared_marginal, levels_marginal, silent
 from app.blueprint.marginal_projection import project
 from app.blueprint.pooling import onto, outward, pool, round_step
-from app.blueprint.ticks import MOST_DECIMALS, decimals_for, numbers, ticks_per_unit
+from app.blueprint.ticks import numbers, ticks_per_unit
 from app.schema.table import Field, TableSchema
 
 if TYPE_CHECKING:

@@ -176,7 +176,9 @@ def within_bounds(item: Field, values: pd.Series[Any]) -> Mask:
     good = np.ones(len(values), np.bool_)
     if constraints.required:
         good &= ~absent
-    if item.levels is not None or item.type == "string":
+    if item.levels is not None:
+        return good & (absent | (codes_of(item, values) >= 0))
+    if item.type == "string":
         return good
     numbers = numbers_of(item, values)
     with np.errstate(invalid="ignore"):

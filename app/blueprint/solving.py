@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from app.blueprint.defaults import Choice, bounds, decimals_for
 from app.schema.rules import Expression
 from app.schema.table import Field, TableSchema
+
+_ARITHMETIC: Mapping[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.Pow: math.pow,
+}  # fmt: skip
 
 MUCH = 1e6
 """Freedom of an input of which something is stated in strata alone."""
@@ -68,6 +75,48 @@ def solved_inputs(schema: TableSchema, drawn: Iterable[Field]) -> tuple[Solved, 
                 taken |= {name}
                 break
     return tuple(found)
+
+
+def solved_decimals(schema: TableSchema, solved: Solved) -> int | None:
+    """Return the decimals that a computed input is delivered with; None where it is no number.
+
+    As declared; else two digits finer than what is taken for its sd by default, or than what it varies by
+    where the formula's value varies by its own sd, whichever is more: else its rounding would be seen there.
+    """
+    item = solved.item
+    if item.type != "number" or item.places is not None:
+        return item.places if item.type == "number" else None
+    taken = decimals_for(Choice.of(schema, item, *bounds(item), lambda *_: None).sd)
+    return max(taken, _needed_decimals(schema, solved))
+
+
+def _needed_decimals(schema: TableSchema, solved: Solved) -> int:
+    centre, spread = _middle(solved.target), _spread(solved.target)
+    middles = {name: _middle(schema[name]) for name in solved.expression.fields}
+    if centre is None or spread is None or solved.base:
+        return 0
+    ends = []
+    for value in (centre - spread / 2, centre + spread / 2):
+        try:
+            ends.append(_value(solved.expression.tree, middles | {solved.target.name: value}))
+        except (ArithmeticError, TypeError, ValueError):  # nothing is known of an input, or it has no value
+            return 0
+    varies = abs(ends[1] - ends[0])
+    return decimals_for(varies) if math.isfinite(varies) else 0
+
+
+def _value(node: ast.expr, values: Mapping[str, float | None]) -> float:
+    """Return the value of an arithmetic expression: pages say its decimals, and load no numerics."""
+    match node:
+        case ast.Name(id=name):
+            return float(values[name])  # type: ignore[arg-type]
+        case ast.Constant(value=int() | float() as value):
+            return float(value)
+        case ast.UnaryOp(op=ast.USub(), operand=inner):
+            return -_value(inner, values)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+            return float(_ARITHMETIC[type(op)](_value(left, values), _value(right, values)))
+    raise ValueError(ast.dump(node))
 
 
 def _freedom(schema: TableSchema, target: Field, name: str) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from app.blueprint.marginal import Marginal
 from app.blueprint.marginal_declared import declared_marginal
-from app.blueprint.solving import Solved, solved_inputs
+from app.blueprint.solving import Solved, solved_decimals, solved_inputs
 from app.blueprint.statements import Statement, statements_of
 from app.schema.rules import Expression
 from app.schema.table import Condition, Field, Statistics, TableSchema, Value
@@ -96,7 +96,10 @@ def structure_of(
         Whether the statement at a pointer is known to no more than a few tolerances.
     """
     fields = tuple(fields)
-    solved = tuple(replace(one, item=_with_gaps(schema, one.item)) for one in solved_inputs(schema, fields))
+    solved = tuple(
+        replace(one, item=replace(_with_gaps(schema, one.item), decimals=solved_decimals(schema, one)))
+        for one in solved_inputs(schema, fields)
+    )
     gone = {item.item.name for item in solved}
     targets = {
         s.target.name: replace(s.target, formula=None, statistics=replace(s.target.statistics, missing=None))

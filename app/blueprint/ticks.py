@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.blueprint.defaults import DAY_SECONDS
+from app.blueprint.defaults import DAY_SECONDS, MOST_DECIMALS, decimals_for
 from app.schema.table import Field, Value
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MOST_DECIMALS = 15
 LARGEST_TICK = 2.0**60
 
 
@@ -33,11 +32,6 @@ def ticks_per_unit(field: Field, sd: float, largest: float = 0.0) -> int:
     decimals = field.decimals if field.decimals is not None else decimals_for(sd)
     holds = MOST_DECIMALS if largest < 1 else math.floor(math.log10(LARGEST_TICK / largest))
     return int(10 ** max(0, min(decimals, holds, MOST_DECIMALS)))
-
-
-def decimals_for(sd: float) -> int:
-    """Return the decimals that are two significant digits finer than an sd; 2 where there is none."""
-    return min(max(0, 2 - math.floor(math.log10(sd))), MOST_DECIMALS) if sd > 0 else 2
 
 
 def numbers(field: Field, present: pd.Series[Any]) -> Floats:

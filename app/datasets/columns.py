@@ -21,6 +21,13 @@ from app.schema.table import Field, FieldType
 MISSING_TOKENS = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", ".")
 """Texts that mean "missing" in a column whose other texts are numbers, dates, times or booleans."""
 
+INEXACT = 2**53
+"""Whole numbers from here on are no longer each a float64; a code of so many digits must stay what it is."""
+LARGEST = 1e15
+"""Size of a number beyond which it is a code for something missing: no measurement is so large."""
+TOO_LONG = "its whole numbers are too long to be exact (9007199254740992 and more) and were kept as text"
+TOO_LARGE = "numbers that are infinite or beyond 1e15 were read as missing"
+
 _MOST_DECIMALS = 12  # beyond it stands the noise of binary fractions, as in 0.30000000000000004
 
 
@@ -200,11 +207,18 @@ def _decimals(plain: pa.StringArray) -> int | None:
 
 
 def _whole_numbers(plain: pa.StringArray) -> pa.Int64Array | None:
-    """Cast texts of digits to int64; None where one is too long for it."""
+    """Cast texts of digits to int64; None where one is too long to be exact in every step that follows."""
     try:
-        return pc.cast(plain, pa.int64())
+        whole = pc.cast(plain, pa.int64())
     except pa.ArrowInvalid:
         return None
+    return whole if are_exact(whole) else None
+
+
+def are_exact(whole: pa.Int64Array | pa.ChunkedArray) -> bool:
+    """Whether whole numbers are smaller than `INEXACT`: longer ones are codes, and a code must not change."""
+    low, high = (bound.as_py() for bound in pc.min_max(whole).values())
+    return low is None or max(-low, high) < INEXACT
 
 
 def _floats(plain: pa.StringArray) -> pa.DoubleArray:
@@ -399,9 +413,9 @@ def evidence_in(cells: Cells) -> Evidence:
 def type_freely(cells: Cells, evidence: Evidence) -> Column:
     """Give a column the type that all of its texts have, else string.
 
-    Digits with leading zeros, or too long for 64 bits, are text. `20240131` is a whole number: that it is a
-    date only a schema can say. Dates that could be read day first or month first, with nothing in the file
-    to tell which, stay text.
+    Digits with leading zeros, or too long to be exact, are text; numbers beyond `LARGEST` are missing.
+    `20240131` is a whole number: that it is a date only a schema can say. Dates that could be read day first
+    or month first, with nothing in the file to tell which, stay text.
 
     Parameters
     ----------
@@ -447,16 +461,20 @@ def _number(texts: pa.StringArray, evidence: Evidence) -> Column | None:
         return None  # 007412 is a name, not a number
     style, note = _choose_style(styles, evidence)
     plain = _plain(texts, style)
-    if not _matches(plain, "[.eE]").any():
-        whole = _whole_numbers(plain)
-        return None if whole is None else Column(whole, "integer", note=note)
     if _matches(plain, r"^-?\d+(\.0)?$").all():
         whole = _whole_numbers(pc.replace_substring_regex(plain, pattern=r"\.0$", replacement=""))
-        if whole is not None:
-            return Column(
-                whole, "integer", note="every number ends in .0, so they were read as whole numbers"
-            )
-    return Column(_floats(plain), "number", decimals=_decimals(plain), note=note)
+        if whole is None:
+            return Column(texts, "string", note=TOO_LONG)
+        if _matches(plain, r"\.").any():
+            note = "every number ends in .0, so they were read as whole numbers"
+        return Column(whole, "integer", note=note)
+    numbers = _floats(plain)
+    sized = pc.less_equal(pc.abs(numbers), LARGEST)  # false for infinities, too
+    if not pc.any(sized).as_py():
+        return None
+    if not pc.all(sized).as_py():
+        numbers, note = pc.if_else(sized, numbers, pa.scalar(None, pa.float64())), TOO_LARGE
+    return Column(numbers, "number", decimals=_decimals(plain.filter(sized)), note=note)
 
 
 _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False}
@@ -575,10 +593,12 @@ def _numbers_as(
         plain = pc.replace_substring_regex(plain, pattern=r"\.0*$", replacement="")
     safe = pc.if_else(_mask(valid), plain, pa.scalar(None, pa.string()))
     if whole_only:
-        return pc.cast(safe, pa.int64()), valid, None
+        whole = pc.cast(safe, pa.int64())
+        exact = pc.less(pc.abs(whole), INEXACT)
+        return whole, valid & pc.fill_null(exact, True).to_numpy(zero_copy_only=False), None
     values = _floats(safe)
-    finite = pc.fill_null(pc.is_finite(values), True).to_numpy(zero_copy_only=False)  # 1e999 is no number
-    valid = valid & finite
+    sized = pc.less_equal(pc.abs(values), LARGEST)  # 1e999 is no number
+    valid = valid & pc.fill_null(sized, True).to_numpy(zero_copy_only=False)
     return values, valid, _decimals(plain.filter(_mask(valid))) if valid.any() else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from app.datasets.columns import LARGEST, TOO_LARGE, TOO_LONG, are_exact
 from app.datasets.limits import Limits, unreadable
 
 _EPOCH = dt.date(1970, 1, 1).toordinal()
@@ -158,12 +160,9 @@ def _plain(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str]:
             return pc.cast(column, pa.dictionary(pa.int32(), pa.string())), ""
         return _plain(pc.cast(column, type_.value_type))
     if types.is_integer(type_):
-        try:
-            return pc.cast(column, pa.int64()), ""
-        except pa.ArrowInvalid:
-            return pc.cast(column, pa.string()), "its numbers are too long for 64 bits and were kept as text"
+        return _whole(column)
     if types.is_decimal(type_):
-        return pc.cast(column, pa.float64()), ""
+        return _whole(column) if type_.scale == 0 else _floating(pc.cast(column, pa.float64()))
     if types.is_floating(type_):
         return _floating(pc.cast(column, pa.float64()))
     if types.is_timestamp(type_):
@@ -179,12 +178,21 @@ def _plain(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str]:
     return pc.cast(column, pa.bool_() if types.is_boolean(type_) else pa.string()), ""
 
 
+def _whole(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str]:
+    with contextlib.suppress(pa.ArrowInvalid):
+        whole = pc.cast(column, pa.int64())
+        if are_exact(whole):
+            return whole, ""
+    return pc.cast(column, pa.string()), TOO_LONG
+
+
 def _floating(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str]:
     """NaN and infinities are missing; whole numbers with gaps (which pandas keeps as floats) are integers."""
-    finite = pc.if_else(pc.is_finite(column), column, pa.scalar(None, pa.float64()))
+    sized = pc.less_equal(pc.abs(column), LARGEST)  # false for NaN and infinities, too
+    finite = pc.if_else(sized, column, pa.scalar(None, pa.float64()))
     note = ""
-    if pc.any(pc.is_inf(column)).as_py():
-        note = "infinite numbers were read as missing"
+    if pc.any(pc.greater(pc.abs(column), LARGEST)).as_py():
+        note = TOO_LARGE
     if finite.null_count:
         whole = pc.all(pc.equal(finite, pc.floor(finite))).as_py()
         small = pc.all(pc.less(pc.abs(finite), 2.0**53)).as_py()

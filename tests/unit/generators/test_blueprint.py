@@ -18,11 +18,11 @@ from app.blueprint.declare import declare, schema_of
 from app.blueprint.matching import rows_of
 from app.blueprint.model import Blueprint as Document
 from app.blueprint.statements import measure
-from app.errors import InvalidInput
+from app.errors import InvalidInput, RowShortfall
 from app.generators.base import refusals
 from app.generators.blueprint import Blueprint, BlueprintSampler, sampler_of
 from app.generators.machinery import breaks_constraints
-from app.schema.evaluate import breaks
+from app.schema.evaluate import breaks, formula_column
 from app.schema.parse import parse_schema
 from app.schema.table import TableSchema
 
@@ -244,3 +244,41 @@ def test_what_is_declared_holds_beside_elicited_statements_that_contradict_one_a
     assert {item["at"] for item in json.loads(sampler.blueprint)["repairs"]} == {
         f"/dependence/{place}/value" for place in range(3)
     }
+
+
+def test_a_column_that_follows_from_a_formula_has_the_decimals_that_its_blueprint_says() -> None:
+    schema, sampler = flagship()
+    frame = sampler.sample_shard(0, 5_000, seed=SeedSequence(1))
+    column = next(one for one in json.loads(sampler.blueprint)["columns"] if one["name"] == "weight_kg")
+    places = column["decimals"]["value"]
+    assert column["decimals"]["source"] == "default" and places <= 2
+    assert (frame["weight_kg"] == frame["weight_kg"].round(places)).all()
+    formula = schema["bmi"].formula
+    assert formula is not None
+    again = formula_column(schema["bmi"], frame)
+    pd.testing.assert_series_equal(frame["bmi"], again, check_names=False)
+
+
+def test_a_computed_input_is_fine_enough_for_a_value_that_hardly_varies() -> None:
+    sampler = fitted(
+        {"fields": [
+            {"name": "salt", "type": "number", "constraints": {"minimum": 0, "maximum": 1000}},
+            {"name": "litres", "type": "number", "decimals": 2, "statistics": {"mean": 1000, "sd": 1}},
+            {"name": "share", "type": "number", "decimals": 7, "formula": "salt / litres",
+             "statistics": {"mean": 0.5, "sd": 0.00001}},
+        ]}
+    )  # fmt: skip
+    frame = sampler.sample_shard(0, 5_000, seed=SeedSequence(1))
+    assert abs(frame["share"].std() / 0.00001 - 1) < 0.1
+    column = json.loads(sampler.blueprint)["columns"][0]
+    assert (frame["salt"] == frame["salt"].round(column["decimals"]["value"])).all()
+
+
+@pytest.mark.parametrize("limits", [{"categories": [0, 1, 2]}, {"constraints": {"enum": [0, 1, 2]}}])
+def test_a_computed_column_keeps_to_its_levels(limits: dict[str, Any]) -> None:
+    a = {"name": "a", "type": "integer", "constraints": {"minimum": 0, "maximum": 9}}
+    z = {"name": "z", "type": "integer", "formula": "a % 5"} | limits
+    frame = fitted({"fields": [a, z]}).sample_shard(0, 500, seed=SeedSequence(1))
+    assert set(frame["z"]) == {0, 1, 2} and (frame["z"] == frame["a"] % 5).all()
+    with pytest.raises(RowShortfall, match="the constraints of `z`"):
+        fitted({"fields": [a, z | {"formula": "7"}]}).sample_shard(0, 50, seed=SeedSequence(1))
