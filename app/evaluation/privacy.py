@@ -153,6 +153,8 @@ class IdenticalMatchShare:
                 "matches": tally.matches,
                 "rows": tally.rows,
                 "holdout_interval": holdout_interval,
+                "train_rows": len(tables.train),
+                "holdout_rows": 0 if tables.holdout is None else len(tables.holdout),
                 "interval": "mid-P, 95 %",
                 "compared_columns": [field.name for field in fields],
                 "left_out_columns": [field.name for field in tables.schema.fields if field not in fields],

@@ -41,6 +41,10 @@ MISSING_NEEDS = {
     "conformance": "the rows were not checked against the schema",
 }
 
+COPIED = 0.1
+"""Share of rows identical to training rows above which, where a holdout has surely fewer, they are copies."""
+FEWEST_JUDGED = 10
+"""Real rows on either side below which nothing is said of privacy."""
 LIMITS = {
     "max_identical_match_share": "identical_match_share",
     "max_singling_out_advantage": "singling_out_advantage",
@@ -279,10 +283,12 @@ def _beside_the_yardstick(scores: Sequence[MetricResult], rule: str) -> Verdict:
 
 def _privacy_verdict(found: Mapping[str, MetricResult]) -> Verdict:
     rule = (
-        "Met where the share of rows identical to a training row is no greater than the upper end of the "
+        f"Not met where more than one row in {round(1 / COPIED)} is identical to a training row, and surely "
+        "more than of the holdout. Met where the share of such rows is no greater than the upper end of the "
         "holdout's 95 % interval, and no other figure's 95 % interval lies wholly on the worse side of its "
-        "yardstick (by chance alone one in forty does). It says nothing on ways to recognise a person that "
-        "were not tried."
+        "yardstick (by chance alone one in forty does). Not measured where the yardstick is none: fewer than "
+        f"{FEWEST_JUDGED} real rows on either side, or a holdout of which more than half stands in the train "
+        "part. It says nothing on ways to recognise a person that were not tried."
     )
     matches = found.get("identical_match_share")
     if matches is None or matches.status != "measured" or matches.value is None:
@@ -290,6 +296,10 @@ def _privacy_verdict(found: Mapping[str, MetricResult]) -> Verdict:
             level="not_measured", sentence=matches.reading if matches else "Not measured.", rule=rule
         )
     interval: Any = matches.details["holdout_interval"]
+    unlike = _no_yardstick(matches, found.get("repeated_row_share"))
+    copied = matches.value > COPIED and bool(
+        matches.interval is not None and matches.interval[0] > (interval[1] if interval is not None else 0.0)
+    )
     fine = matches.value == 0 or (interval is not None and matches.value <= interval[1])
     others = [
         result
@@ -299,13 +309,36 @@ def _privacy_verdict(found: Mapping[str, MetricResult]) -> Verdict:
     others = [result for result in others if result is not matches and result.name != "repeated_row_share"]
     worse = [result for result in others if _surely_worse(result)]
     sentences = [matches.reading]
-    if worse:
+    if unlike:
+        sentences.append(unlike)
+    elif worse:
         names = "; ".join(result.title for result in worse)
         sentences.append(f"Surely worse than the yardstick: {names}.")
     elif others:
         sentences.append(f"None of {len(others)} other figures is surely worse than its yardstick.")
     level: Any = "met" if fine and not worse else "attention"
+    if copied:
+        level = "not_met"
+    elif unlike:
+        level = "not_measured"
     return Verdict(level=level, sentence=" ".join(sentences), rule=rule)
+
+
+def _no_yardstick(matches: MetricResult, repeated: MetricResult | None) -> str:
+    """Say why real rows are no yardstick for copies; empty where they are one."""
+    train, held = (matches.details.get(name) for name in ("train_rows", "holdout_rows"))
+    if not isinstance(train, int) or not isinstance(held, int) or min(train, held) < FEWEST_JUDGED:
+        return (
+            f"With fewer than {FEWEST_JUDGED} real rows in the train part or the holdout this says nothing."
+        )
+    own = (repeated.baseline if repeated is not None else None) or 0.0
+    # In a table of few columns real rows repeat one another, in a holdout too: that is no fault of it.
+    if matches.baseline is not None and matches.baseline > max(0.5, 2 * own):
+        return (
+            "More than half of the holdout's rows stand in the train part: it holds no rows that a generator "
+            "has not seen, and is no yardstick."
+        )
+    return ""
 
 
 def _surely_worse(result: MetricResult) -> bool:
@@ -361,7 +394,8 @@ def _summary(
         copies = {
             "met": "nothing that was tried tells training rows from rows never seen",
             "attention": "some figure tells training rows from rows never seen: see Privacy",
-        }.get(verdicts.privacy.level, "repeats of training rows were not counted")
+            "not_met": "many of them are copies of real rows: they must not be given out",
+        }.get(verdicts.privacy.level, "whether they repeat real rows could not be judged")
         third = f"{shape}; {use}; {copies}."
     return first, second, third
 

@@ -55,6 +55,14 @@ def check_evaluation(
         faults += _absent(schema, tables, given=document.get("schema") is not None)
         if sound is not None:
             faults += evaluation_fields(sound.evaluation, schema, tables.get("reference_id"))
+    if document.get("holdout_id") is not None and document.get("holdout_id") == document.get("reference_id"):
+        faults.append(
+            Fault(
+                "/holdout_id",
+                "This is the reference itself, which the generator has seen. Give rows that were kept back, "
+                "or leave it out: a part of the reference is kept back then.",
+            )
+        )
     if sound is not None and not sound.evaluation.enabled:
         faults.append(Fault("/evaluation/enabled", "To evaluate is all that this job does: leave it out."))
     if faults or request is None or schema is None:

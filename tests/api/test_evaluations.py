@@ -68,6 +68,12 @@ def test_there_are_no_rows_to_wait_for(service: Service, me: Caller, status: str
     assert answer.json()["type"] == "/problems/job-has-no-data"
 
 
+def test_a_holdout_that_is_the_reference_is_refused(me: Caller) -> None:
+    asked = body(me)
+    faults = told(me.post(asked | {"holdout_id": asked["reference_id"]}, PATH))
+    assert set(faults) == {"/holdout_id"} and "kept back" in str(faults)
+
+
 @pytest.mark.parametrize("name", ["synthetic_id", "reference_id", "holdout_id"])
 def test_no_table_can_be_deleted_while_it_is_judged(service: Service, me: Caller, name: str) -> None:
     asked = body(me, holdout_id=me.dataset())

@@ -148,9 +148,39 @@ def test_a_missed_statistic_asks_for_attention(schema: TableSchema, synthetic: p
     assert document.verdicts.conformance.level == "attention"
 
 
-def test_copies_ask_for_attention(tables: Tables, train: pd.DataFrame, holdout: pd.DataFrame) -> None:
+def test_copies_are_not_met_and_must_not_be_given_out(
+    tables: Tables, train: pd.DataFrame, holdout: pd.DataFrame
+) -> None:
     document = evaluate(replace(tables, synthetic=(train,)), job=JOB, reference=reference(train, holdout))
+    assert document.verdicts.privacy.level == "not_met"
+    assert "must not be given out" in document.summary[2]
+
+
+def test_a_few_copies_ask_for_attention(
+    tables: Tables, train: pd.DataFrame, holdout: pd.DataFrame, synthetic: pd.DataFrame
+) -> None:
+    mixed = pd.concat([synthetic.iloc[: len(synthetic) - 100], train.head(100)], ignore_index=True)
+    document = evaluate(replace(tables, synthetic=(mixed,)), job=JOB, reference=reference(train, holdout))
     assert document.verdicts.privacy.level == "attention"
+
+
+def test_a_holdout_that_was_seen_is_no_yardstick(
+    tables: Tables, train: pd.DataFrame, synthetic: pd.DataFrame
+) -> None:
+    seen = replace(tables, holdout=train, synthetic=(synthetic,))
+    document = evaluate(seen, job=JOB, reference=reference(train, train))
+    assert document.verdicts.privacy.level == "not_measured"
+    assert "no yardstick" in document.verdicts.privacy.sentence
+    copies = evaluate(replace(seen, synthetic=(train,)), job=JOB, reference=reference(train, train))
+    assert copies.verdicts.privacy.level != "met"
+
+
+def test_a_handful_of_real_rows_says_nothing_of_privacy(
+    tables: Tables, train: pd.DataFrame, holdout: pd.DataFrame, synthetic: pd.DataFrame
+) -> None:
+    few = replace(tables, train=train.head(2), holdout=holdout.head(1), synthetic=(synthetic,))
+    document = evaluate(few, job=JOB, reference=reference(train.head(2), holdout.head(1)))
+    assert document.verdicts.privacy.level == "not_measured"
 
 
 def test_no_rows_give_a_report_without_figures(tables: Tables, synthetic: pd.DataFrame) -> None:
