@@ -36,6 +36,9 @@ DEALT = 8.0
 
 FARTHEST_SEED = 40.0
 RAKED = 100
+HOPELESS = 15.0
+"""Tolerances beyond which a statement is out of reach: nearly what `loss` counts at most."""
+HALVINGS = 7
 SEEDS = 24
 HELD = 1.0
 """Sum of gaps, in tolerances, at which no other seed is tried."""
@@ -254,6 +257,37 @@ def _jointly(
         missed = _missed(other, statements)
         if missed < least:
             best, least = other, missed
+    return best if len(rows) * len(statements) >= DEAR else _nearer(rows, best, statements, together, signs)
+
+
+def _nearer(
+    rows: Rows,
+    best: Rows,
+    statements: Sequence[Statement],
+    together: Sequence[Statement],
+    signs: Mapping[str, int],
+) -> Rows:
+    """Lead statements that are out of reach as near to what they ask as the others let them.
+
+    Beyond some distance a gap counts no more, lest it pull all else along: then a little nearer is no gain,
+    and what asks for too much would be left where it began. How far it can go is found by halving.
+    """
+    hopeless = {s for s in together if abs(measure(s, best).gap) > HOPELESS}
+    begun = {s: measure(s, rows).achieved for s in hopeless}
+    if not hopeless or any(math.isnan(value) for value in begun.values()):
+        return best
+    others = [s for s in statements if s not in hopeless]
+    held = max(HELD, _missed(best, others))
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        share = (low + high) / 2
+        eased = {s: replace(s, asked=begun[s] + share * (s.asked - begun[s])) for s in hopeless}
+        asked = [eased.get(s, s) for s in statements]
+        found = reweigh(_seeded(rows, [eased.get(s, s) for s in together], signs), asked)
+        if _missed(found, others) <= held and _missed(found, list(eased.values())) <= HELD:
+            low, best = share, found
+        else:
+            high = share
     return best
 
 

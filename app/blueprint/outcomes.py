@@ -115,6 +115,12 @@ def _written(field: Field | None, at: str, number: float) -> int | float | str:
     return plain(number)
 
 
+def in_words(schema: TableSchema, at: str, number: float) -> str:
+    """Return a figure as a sentence tells it: four digits, or a date or time."""
+    told = _written(_field(schema, at), at, number) if math.isfinite(number) else number
+    return told if isinstance(told, str) else f"{told:.4g}"
+
+
 def _field(schema: TableSchema, at: str) -> Field | None:
     parts = at.split("/")
     if parts[1] == "fields":

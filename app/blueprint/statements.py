@@ -29,6 +29,9 @@ MEAN, SD, QUANTILE, SHARE, CORRELATION, LOG_ODDS = 0.01, 0.02, 0.02, 0.005, 0.02
 CONDITIONAL_MEAN = 3.0
 """How much wider the tolerance of a stratum's mean is."""
 
+NOISE = 1e-18
+"""Variance, as a share of the squared mean, below which it is the mean's own rounding: a constant."""
+
 FAR = 1000.0
 """The gap, in tolerances, of what cannot be moved."""
 
@@ -257,7 +260,8 @@ class _Sample:
         def find() -> tuple[float, float]:
             x = self.taken(self.rows.measurement(name))
             mean = float(self.w @ x)
-            return mean, max(float(self.w @ (x - mean) ** 2), 0.0)
+            variance = float(self.w @ (x - mean) ** 2)
+            return mean, variance if variance > NOISE * mean * mean else 0.0
 
         found: tuple[float, float] = self._once("moments", name, find)
         return found

@@ -205,7 +205,7 @@ def sampler_of(
         for outcome in compiled.outcomes
     ]
     if fail:
-        _refuse(compiled)
+        _refuse(schema, compiled)
     guesses = [
         Guessed(at.removesuffix("/value"), 1 if sign > 0 else -1, "nothing declares a direction")
         for at, sign in compiled.guesses.items()
@@ -218,8 +218,8 @@ def sampler_of(
     for outcome in _missed(compiled)[:MOST_TOLD]:
         warn(
             outcome.statement.pointer,
-            f"{outcome.statement.asked:.4g} was asked and cannot hold with the rest: the nearest that "
-            f"was reached is {outcome.achieved:.4g}, {outcome.moved:.1f} tolerances away.",
+            f"{_asked(schema, outcome)} was asked and cannot hold with the rest: the nearest that "
+            f"was reached is {_achieved(schema, outcome)}, {outcome.moved:.1f} tolerances away.",
         )
     if reads_fresh(schema):
         names = tuple(field.name for field in drawn)
@@ -292,14 +292,26 @@ def _agreeing(document: Document, schema: TableSchema) -> TableSchema:
     return stated
 
 
-def _refuse(compiled: Compiled) -> None:
+def _asked(schema: TableSchema, outcome: Outcome) -> str:
+    from app.blueprint.outcomes import in_words
+
+    return in_words(schema, outcome.statement.pointer, outcome.statement.asked)
+
+
+def _achieved(schema: TableSchema, outcome: Outcome) -> str:
+    from app.blueprint.outcomes import in_words
+
+    return in_words(schema, outcome.statement.pointer, outcome.achieved)
+
+
+def _refuse(schema: TableSchema, compiled: Compiled) -> None:
     missed = _missed(compiled)
     if missed:
         raise InvalidInput(
             Fault(
                 outcome.statement.pointer,
-                f"{outcome.statement.asked:.4g} was asked and {outcome.achieved:.4g} is the nearest that was "
-                f"reached, {outcome.moved:.1f} tolerances away. Correct it or what contradicts it, or choose "
+                f"{_asked(schema, outcome)} was asked and {_achieved(schema, outcome)} is the nearest that "
+                f"was reached, {outcome.moved:.1f} tolerances away. Correct it or what contradicts it, or choose "
                 '`on_infeasible: "repair"`.',
             )
             for outcome in missed[:MOST_TOLD]

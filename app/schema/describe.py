@@ -179,6 +179,7 @@ class _Description:
         columns = [column for column in columns if column.name not in structure.formulas]
         for column in columns:
             self._state_field(column)
+        self._state_empty()
         self._state_structure(structure)
         pairs = [
             pair
@@ -247,6 +248,16 @@ class _Description:
         if item.statistics.missing is None and not item.constraints.required and missing:
             statistics["missing"] = missing
         raw["statistics"] = {**statistics, **(raw.get("statistics") or {})}
+
+    def _state_empty(self) -> None:
+        """State of columns without any value that all are missing: else rows would be given some."""
+        for place, item in enumerate(self.schema.fields):
+            stated = item.constraints.required or item.relevant is not None or item.primary_key
+            if item.name not in self.free or stated or len(self.frame) < self.cell:
+                continue
+            if self.frame[item.name].isna().all():
+                raw = self.document["fields"][place]
+                raw["statistics"] = {"missing": 1.0, **(raw.get("statistics") or {})}
 
     def _state_bounds(self, item: Field, raw: dict[str, Any]) -> None:
         """Add bounds on a coarse grid where none are declared, and decimals."""

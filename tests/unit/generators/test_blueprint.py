@@ -282,3 +282,71 @@ def test_a_computed_column_keeps_to_its_levels(limits: dict[str, Any]) -> None:
     assert set(frame["z"]) == {0, 1, 2} and (frame["z"] == frame["a"] % 5).all()
     with pytest.raises(RowShortfall, match="the constraints of `z`"):
         fitted({"fields": [a, z | {"formula": "7"}]}).sample_shard(0, 50, seed=SeedSequence(1))
+
+
+def warned(document: dict[str, Any], rows: int = 20_000) -> tuple[pd.DataFrame, list[str]]:
+    told: list[str] = []
+    sampler = Blueprint(Blueprint.Options()).fit(
+        parse_schema(document)[0], None, seed=SeedSequence(0), progress=silent,
+        warn=lambda _at, said: told.append(said),
+    )  # fmt: skip
+    return sampler.sample_shard(0, rows, seed=SeedSequence(1)), told
+
+
+RARE: list[dict[str, Any]] = [
+    {"name": "sex", "type": "string", "categories": ["F", "M"],
+     "statistics": {"proportions": {"F": 0.5, "M": 0.5}}},
+    {"name": "ill", "type": "boolean", "statistics": {"proportions": {"true": 0.1, "false": 0.9}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", [0.8, 0.9, 0.99, 1.0])
+def test_an_association_that_is_out_of_reach_is_as_strong_as_the_shares_allow(asked: float) -> None:
+    pair = {"fields": ["sex", "ill"], "measure": "cramers_v", "value": asked}
+    frame, told = warned({"fields": RARE, "associations": [pair]})
+    # All of the one in ten are of one sex: V = sqrt(0.1 / 0.9) = 1/3. Five standard errors are 0.035.
+    table = pd.crosstab(frame["sex"].astype(object), frame["ill"].astype(object)).to_numpy(float)
+    expected = np.outer(table.sum(1), table.sum(0)) / table.sum()
+    assert abs(np.sqrt(((table - expected) ** 2 / expected).sum() / table.sum()) - 1 / 3) < 0.035
+    assert abs(frame["ill"].mean() - 0.1) < 0.011
+    assert any(f"{asked:.4g} was asked" in said and "0.33" in said for said in told)
+
+
+@pytest.mark.parametrize("asked", [0.4, 0.5, 0.7, 0.9])
+def test_a_share_within_a_group_that_is_out_of_reach_is_as_large_as_the_whole_allows(asked: float) -> None:
+    stated = {"field": "ill", "given": {"sex": "F"},
+              "statistics": {"proportions": {"true": asked, "false": 1 - asked}}}  # fmt: skip
+    frame, _ = warned({"fields": RARE, "conditionals": [stated]})
+    assert abs(frame["ill"].mean() - 0.1) < 0.011
+    assert abs(frame.loc[frame["sex"] == "F", "ill"].mean() - 0.2) < 0.02
+
+
+def test_what_does_not_vary_is_as_asked_in_every_group() -> None:
+    seven = {"mean": 7, "sd": 0.0, "quantiles": {"0.25": 7, "0.5": 7, "0.75": 7}}
+    field = {
+        "name": "c",
+        "type": "integer",
+        "constraints": {"minimum": 5, "maximum": 10},
+        "statistics": seven,
+    }
+    uneven = json.loads(json.dumps(RARE[0]))
+    uneven["statistics"]["proportions"] = {"F": 0.48, "M": 0.52}
+    given = [{"field": "c", "given": {"sex": sex}, "statistics": seven} for sex in ("F", "M")]
+    frame, told = warned({"fields": [uneven, RARE[1], field], "conditionals": given}, 500)
+    assert (frame["c"] == 7).all() and not told
+
+
+def test_dates_and_times_are_told_as_such() -> None:
+    _, told = warned(
+        {
+            "fields": [
+                {"name": "d", "type": "date", "statistics": {"mean": "2020-06-01", "sd": 100}},
+                {"name": "e", "type": "date", "statistics": {"mean": "2020-01-01", "sd": 100}},
+                {"name": "t", "type": "time", "statistics": {"mean": "12:00:00", "sd": 7200}},
+                {"name": "u", "type": "time", "statistics": {"mean": "06:00:00", "sd": 3600}},
+            ],
+            "rules": ["e >= d", "u >= t"],
+        }
+    )
+    said = " ".join(told)
+    assert "2020-06-01 was asked" in said and "12:00:00 was asked" in said and "e+0" not in said

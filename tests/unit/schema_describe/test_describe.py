@@ -112,6 +112,14 @@ def test_nothing_of_ids_and_texts_is_said() -> None:
     assert "P-0" not in text and "seen on day" not in text
 
 
+def test_of_a_column_without_values_it_says_that_all_are_missing() -> None:
+    schema, frame = table()
+    frame = frame.assign(note=pd.Series(pd.NA, frame.index, "string"), weight=np.nan)
+    told = {raw["name"]: raw.get("statistics") for raw in describe_frame(schema, frame).document["fields"]}
+    assert told["note"] == told["weight"] == {"missing": 1.0}
+    assert told["id"] is None
+
+
 def test_singletons_extremes_and_canaries_are_not_in_it() -> None:
     schema, frame = table()
     frame.loc[7, "age"], frame.loc[8, "weight"], frame.loc[9, "death_days"] = 113, 987.7, 76543
