@@ -311,8 +311,8 @@ def _refuse(schema: TableSchema, compiled: Compiled) -> None:
             Fault(
                 outcome.statement.pointer,
                 f"{_asked(schema, outcome)} was asked and {_achieved(schema, outcome)} is the nearest that "
-                f"was reached, {outcome.moved:.1f} tolerances away. Correct it or what contradicts it, or choose "
-                '`on_infeasible: "repair"`.',
+                f"was reached, {outcome.moved:.1f} tolerances away. Correct it or what contradicts it, or "
+                'choose `on_infeasible: "repair"`.',
             )
             for outcome in missed[:MOST_TOLD]
         )
