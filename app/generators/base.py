@@ -138,3 +138,12 @@ def refusals(
     """
     told = getattr(generator, "refusals", None)
     return () if told is None else told(options, schema, rows)
+
+
+def remarks(generator: type[Generator], options: BaseModel, schema: TableSchema) -> Iterable[Fault]:
+    """Return what a caller should know of these options before there are rows; pointers into the request.
+
+    One that has something to say has a class method `remarks(options, schema)`.
+    """
+    told = getattr(generator, "remarks", None)
+    return () if told is None else told(options, schema)

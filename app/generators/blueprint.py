@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from app.blueprint.model import Blueprint as Document
-from app.errors import Fault, InvalidInput, RowShortfall
+from app.errors import Fault, InvalidInput, RowShortfall, pointer
 from app.generators.base import Capabilities, Progress, Sampler
 from app.generators.fresh import is_fresh
 from app.generators.machinery import assemble, assemble_around, drawn_fields, reads_fresh
@@ -159,6 +159,39 @@ class Blueprint:
             except InvalidInput as error:
                 yield from (fault.under("/generator/options/blueprint") for fault in error.faults)
 
+    @classmethod
+    def remarks(cls, options: Options, schema: TableSchema) -> Iterator[Fault]:
+        """Tell where a posted blueprint says something else than the schema declares."""
+        if options.blueprint is None:
+            return
+        try:
+            stated = _agreeing(options.blueprint, schema)
+        except InvalidInput:  # refused
+            return
+        edited = [f"`{mine.name}`" for mine, other in zip(stated.fields, schema.fields, strict=True)
+                  if _says_otherwise(mine.statistics, other.statistics)]  # fmt: skip
+        if edited:
+            yield Fault(
+                "/generator/options/blueprint",
+                f"It says other figures than the schema declares of {', '.join(edited[:20])}: rows are made "
+                "as the blueprint says, and the report holds them against both, the blueprint's figures "
+                "under `population`. To have one truth, edit the schema alike.",
+            )
+
+
+def _says_otherwise(mine: Statistics, declared: Statistics) -> bool:
+    """Whether a blueprint has another figure where the schema declares one; it writes six digits."""
+
+    def figures(one: Statistics) -> dict[Any, float]:
+        names = ("mean", "sd", "median", "missing", "minimum", "maximum")
+        found: dict[Any, float | None] = {name: getattr(one, name) for name in names}
+        found |= dict(one.quantiles) | dict(one.proportions or ())
+        return {name: value for name, value in found.items() if value is not None}
+
+    said = figures(mine)
+    return any(not math.isclose(value, said.get(name, math.inf), rel_tol=1e-4, abs_tol=1e-9)
+               for name, value in figures(declared).items())  # fmt: skip
+
 
 def sampler_of(
     schema: TableSchema,
@@ -289,6 +322,17 @@ def _agreeing(document: Document, schema: TableSchema) -> TableSchema:
                 )
             ]
         )
+    faults = [
+        Fault(
+            pointer("columns", place, "constraints"),
+            f"The values that `{mine.name}` may have are not those of the schema, which the rows would "
+            "break: edit both alike.",
+        )
+        for place, (mine, other) in enumerate(zip(stated.fields, schema.fields, strict=True))
+        if mine.constraints != other.constraints or mine.levels != other.levels
+    ]
+    if faults:
+        raise InvalidInput(faults)
     return stated
 
 

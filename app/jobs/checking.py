@@ -18,7 +18,7 @@ from app.config import Settings
 from app.errors import Fault, InvalidInput, pointer
 from app.faults import faults_of
 from app.generators import registry
-from app.generators.base import Capabilities, Generator, learns, refusals
+from app.generators.base import Capabilities, Generator, learns, refusals, remarks
 from app.generators.llm.assignment import AsksModels, Judged
 from app.generators.registry import UnknownGenerator
 from app.jobs.envelope import columns_of, fields_absent, read_envelope, read_schema
@@ -170,6 +170,7 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
 
     if not inferred:
         warnings += not_honoured(schema, generator.capabilities, generator.name)
+    warnings += remarks(generator, options, schema)
     if reference is not None and not request.evaluation.enabled and not _learns(generator, options):
         warnings.append(
             Fault(

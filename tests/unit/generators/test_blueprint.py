@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from app.blueprint.matching import rows_of
 from app.blueprint.model import Blueprint as Document
 from app.blueprint.statements import measure
 from app.errors import InvalidInput, RowShortfall
-from app.generators.base import refusals
+from app.generators.base import refusals, remarks
 from app.generators.blueprint import Blueprint, BlueprintSampler, sampler_of
 from app.generators.machinery import breaks_constraints
 from app.schema.evaluate import breaks, formula_column
@@ -350,3 +351,34 @@ def test_dates_and_times_are_told_as_such() -> None:
     )
     said = " ".join(told)
     assert "2020-06-01 was asked" in said and "12:00:00 was asked" in said and "e+0" not in said
+
+
+def posted(edit: Callable[[dict[str, Any]], Any], document: dict[str, Any]) -> Blueprint.Options:
+    lean = Document.from_json(fitted(document).blueprint).lean()
+    edit(lean["columns"][1])
+    return Blueprint.Options(blueprint=Document.model_validate(lean))
+
+
+AGES: dict[str, Any] = {
+    "fields": [
+        RARE[0],
+        {"name": "age", "type": "integer", "constraints": {"minimum": 65, "maximum": 110},
+         "statistics": {"mean": 71.2, "sd": 4.1, "quantiles": {"0.25": 68, "0.75": 74}}},
+    ]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", [{"minimum": 18, "maximum": 110}, {}, {"minimum": 65}])
+def test_a_posted_blueprint_allows_no_value_that_the_schema_does_not(limits: dict[str, Any]) -> None:
+    options = posted(lambda column: column.update(constraints=limits), AGES)
+    (fault,) = refusals(Blueprint, options, parse_schema(AGES)[0], 10)
+    assert fault.pointer == "/generator/options/blueprint/columns/1/constraints" and "`age`" in fault.message
+
+
+def test_an_edit_that_differs_from_the_schema_is_remarked_and_one_that_does_not_is_not() -> None:
+    schema = parse_schema(AGES)[0]
+    same = posted(lambda _: None, AGES)
+    edited = posted(lambda column: column["marginal"]["mean"].update(value=75), AGES)
+    assert not list(remarks(Blueprint, same, schema)) and not list(refusals(Blueprint, edited, schema, 10))
+    (told,) = remarks(Blueprint, edited, schema)
+    assert told.pointer == "/generator/options/blueprint" and "`age`" in told.message
