@@ -147,3 +147,12 @@ def remarks(generator: type[Generator], options: BaseModel, schema: TableSchema)
     """
     told = getattr(generator, "remarks", None)
     return () if told is None else told(options, schema)
+
+
+def seconds_to_learn(generator: type[Generator], options: BaseModel, train_rows: int, columns: int) -> float:
+    """Return about how many seconds of one core learning takes; 0 where it is nothing beside the rest.
+
+    One that trains long has a class method `seconds_to_learn(options, train_rows, columns)`.
+    """
+    told = getattr(generator, "seconds_to_learn", None)
+    return 0.0 if told is None else float(told(options, train_rows, columns))

@@ -16,7 +16,7 @@ from pydantic import Field as Option
 
 from app.errors import Fault, InvalidInput
 from app.generators.base import MIN_CELL, Capabilities, Progress, Sampler
-from app.generators.ctgan_plan import Follower, counted, plan_for
+from app.generators.ctgan_plan import Follower, counted, plan_for, step_cost
 from app.generators.machinery import (
     Component,
     OneColumn,
@@ -39,6 +39,8 @@ if importlib.util.find_spec("ctgan") is None:
         "the package `ctgan` is not installed; install `synthward[ctgan]` (see README, Licences)"
     )
 
+SECONDS_TO_LOAD, SECONDS_A_COLUMN, SECONDS_A_STEP = 4.0, 0.02, 0.02
+"""Of one core: to load the network's library, to prepare a column, and for a default step."""
 LEAST_ROWS = 10
 """Rows of a train part below which nothing joint is learned."""
 
@@ -104,6 +106,14 @@ class CTGAN:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+
+    @classmethod
+    def seconds_to_learn(cls, options: Options, train_rows: int, columns: int) -> float:
+        """Estimate the training (see `app.generators.base.seconds_to_learn`)."""
+        plan = plan_for(options, max(train_rows, 2), lambda *_: None)
+        steps = plan.epochs * plan.steps_per_epoch
+        cost = step_cost(plan.package["batch_size"], options.discriminator_steps)
+        return SECONDS_TO_LOAD + SECONDS_A_COLUMN * columns + SECONDS_A_STEP * steps * cost
 
     def fit(
         self,

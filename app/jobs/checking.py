@@ -18,7 +18,7 @@ from app.config import Settings
 from app.errors import Fault, InvalidInput, pointer
 from app.faults import faults_of
 from app.generators import registry
-from app.generators.base import Capabilities, Generator, learns, refusals, remarks
+from app.generators.base import Capabilities, Generator, learns, refusals, remarks, seconds_to_learn
 from app.generators.llm.assignment import AsksModels, Judged
 from app.generators.registry import UnknownGenerator
 from app.jobs.envelope import columns_of, fields_absent, read_envelope, read_schema
@@ -54,6 +54,8 @@ class Order:
     labels: dict[str, str]
     warnings: tuple[Fault, ...]
     judged: Judged | None = None
+    learning: float = 0.0
+    """About how many seconds learning from the real table takes."""
     kind: Literal["generation", "evaluation"] = "generation"
 
 
@@ -193,7 +195,22 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
         labels=request.labels,
         warnings=(*warnings, *_under_options(() if judged is None else judged.warnings)),
         judged=judged,
+        learning=_learning(generator, options, request, schema, reference),
     )
+
+
+def _learning(
+    generator: type[Generator],
+    options: BaseModel,
+    request: JobRequest,
+    schema: TableSchema,
+    reference: Reference | None,
+) -> float:
+    if reference is None:
+        return 0.0
+    kept = request.evaluation.holdout if request.evaluation.enabled else 0.0
+    train_rows = round(reference.rows * (1 - kept))
+    return seconds_to_learn(generator, options, train_rows, len(schema.fields))
 
 
 def _language_model(

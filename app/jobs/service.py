@@ -370,7 +370,7 @@ def _estimate(order: Order) -> Estimate:
     # Orders of magnitude on one core: 0.1 s for a job at all, 2 million cells a second, and a report on the
     # first 200,000 rows of each replicate at 20 ms a column.
     cells = order.rows * order.replicates * len(order.schema.fields)
-    seconds = 0.1 + cells / 2e6
+    seconds = 0.1 + order.learning + cells / 2e6
     if order.evaluation.enabled:
         seconds += 0.3 + 0.02 * len(order.schema.fields) * order.replicates
     judged = order.judged
