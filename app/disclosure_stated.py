@@ -291,11 +291,12 @@ def _margins(totals: NDArray[np.float64], groups: list[list[int]], cell: int) ->
 
 
 def _merged(table: NDArray[np.float64], axis: int, one: int, other: int) -> NDArray[np.float64]:
-    import numpy as np
-
-    moved = np.moveaxis(table, axis, 0).copy()
-    moved[one] += moved[other]
-    return np.moveaxis(np.delete(moved, other, axis=0), 0, axis)
+    """Return the table with a line added to an earlier one."""
+    lines = table if axis == 0 else table.T
+    kept = [place for place in range(len(lines)) if place != other]
+    merged = lines[kept]
+    merged[one] += lines[other]
+    return merged if axis == 0 else merged.T
 
 
 def _least_loss(
@@ -306,26 +307,35 @@ def _least_loss(
 
     best: tuple[float, int, int, int] | None = None
     for axis in (1,) if keep_rows else (0, 1):
-        lines = np.moveaxis(table, axis, 0)
+        lines = table if axis == 0 else table.T
         if len(lines) <= 2 and not (keep_rows and len(lines) == 2 and len(table) > 2):
             continue
         short = np.atleast_1d((lines < cell).any(axis=1))
-        for one in range(len(lines)):
-            for other in range(one + 1, len(lines)):
-                if not (short[one] or short[other]) or (ordered[axis] and other != one + 1):
-                    continue
-                both = lines[one] + lines[other]
-                loss = _information(lines[one]) + _information(lines[other]) - _information(both)
-                if best is None or loss < best[0]:
-                    best = (loss, axis, one, other)
+        if ordered[axis]:
+            one = np.arange(len(lines) - 1)
+            other = one + 1
+        else:
+            one, other = np.triu_indices(len(lines), 1)
+        eligible = short[one] | short[other]
+        one, other = one[eligible], other[eligible]
+        if not len(one):
+            continue
+        own = _information(lines)
+        loss = own[one] + own[other] - _information(lines[one] + lines[other])
+        place = int(np.argmin(loss))  # of equal ones the first
+        if best is None or loss[place] < best[0]:
+            best = (float(loss[place]), axis, int(one[place]), int(other[place]))
     return None if best is None else best[1:]
 
 
-def _information(line: NDArray[np.float64]) -> float:
+def _information(lines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what each line says of where its rows lie: the sum of n log(n / N)."""
     import numpy as np
 
-    positive = line[line > 0]
-    return float((positive * np.log(positive / positive.sum())).sum())
+    def weighed(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(counts * np.log(np.where(counts > 0, counts, 1.0)))
+
+    return np.asarray(weighed(lines).sum(axis=1) - weighed(lines.sum(axis=1)))
 
 
 def _told_two_by_two(table: NDArray[np.float64], cell: int) -> NDArray[np.float64] | None:
