@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from app.config import Settings
-from app.datasets.child import ask_child
+from app.datasets.child import READ_SECONDS, ask_child
 from app.datasets.repository import DatasetRecord
-from app.errors import Fault, InvalidInput
+from app.errors import Fault, InvalidInput, UploadTooLarge
 from app.faults import faults_of
 from app.scratch import Scratch
 from app.storage import ArtifactStore
@@ -61,7 +61,12 @@ def read_request(document: Any, settings: Settings) -> DescribeRequest:
 
 
 async def describe_in_child(
-    record: DatasetRecord, request: DescribeRequest, store: ArtifactStore, settings: Settings
+    record: DatasetRecord,
+    request: DescribeRequest,
+    store: ArtifactStore,
+    settings: Settings,
+    *,
+    seconds: float = READ_SECONDS,
 ) -> dict[str, Any]:
     """Return the schema that may be published of a dataset.
 
@@ -89,7 +94,13 @@ async def describe_in_child(
                 "nice": settings.nice,
                 "max_memory": _MEMORY_FLOOR + _MEMORY_PER_BYTE * path.stat().st_size,
             },
+            seconds=seconds,
         )
+    except UploadTooLarge as error:
+        raise UploadTooLarge(
+            f"{len(record.schema_document['fields'])} columns take more time or memory to describe than the "
+            "service gives: upload those that matter, or use `synthward describe`, which has no such limit."
+        ) from error
     finally:
         scratch.remove()
     schema: dict[str, Any] = answer["schema"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -8,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
 from app.config import Settings
 from app.datasets import describe_files
-from app.db import Base, connect
+from app.datasets.describing import DescribeRequest, describe_in_child
+from app.datasets.repository import DatasetRecord
+from app.db import Base, connect, now
+from app.errors import UploadTooLarge
 from app.main import create_app
 from app.schema.parse import parse_schema
 from app.storage import FolderStore
@@ -169,3 +175,18 @@ def test_the_command_line_refuses_in_words(tmp_path: Path) -> None:
     )
     assert done.returncode == 2 and "/target" in done.stderr and not done.stdout
     assert not [word for word in PLANTED if word in done.stderr]
+
+
+def test_what_takes_too_long_to_describe_says_what_to_do(tmp_path: Path) -> None:
+    store, table = FolderStore(tmp_path / "artifacts"), tmp_path / "table.parquet"
+    pq.write_table(pa.table({"a": [1, 2, 3]}), table)
+    stored = store.put_file("datasets/a.parquet", table)
+    moment = now()
+    record = DatasetRecord(
+        "ds_a", "me", "a", 3, 1, {"fields": [{"name": "a", "type": "integer"}]}, stored.sha256,
+        "datasets/a.parquet", stored.sha256, stored.bytes, 0, moment, moment,
+    )  # fmt: skip
+    settings = Settings(scratch_dir=tmp_path / "scratch")
+    asked = describe_in_child(record, DescribeRequest(), store, settings, seconds=0.01)
+    with pytest.raises(UploadTooLarge, match="`synthward describe`"):
+        asyncio.run(asked)
