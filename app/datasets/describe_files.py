@@ -45,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.output is None:
         sys.stdout.write(text)
     else:
-        parsed.output.write_text(text, encoding="utf-8")
+        try:
+            parsed.output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            return _refuse([f"{parsed.output} cannot be written: {error.strerror}."])
     return 0
 
 

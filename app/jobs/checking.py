@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -166,7 +166,7 @@ def check(document: Any, find_reference: FindReference, settings: Settings, sche
             faults += refusals(generator, options, schema, rows)
     judged = _language_model(request, generator, options, schema, reference, inferred, settings, faults)
     if sound is not None:
-        faults += _release(sound, reference)
+        faults += _release(sound, reference, document)
     if faults or request is None or schema is None or generator is None or options is None:
         raise InvalidInput(_once(faults))
 
@@ -358,12 +358,15 @@ def evaluation_fields(
     return faults
 
 
-def _release(request: JobRequest, reference: Reference | None) -> list[Fault]:
+def _release(request: JobRequest, reference: Reference | None, document: Mapping[str, Any]) -> list[Fault]:
     limits = request.release
     if limits is None:
         return []
     asked = limits.model_dump(exclude_none=True)
     if not asked:
+        raw = document["release"]
+        if isinstance(raw, dict) and any(value is not None for value in raw.values()):
+            return []  # what is wrong with it is said already
         return [Fault("/release", "Name a limit, or leave `release` out.")]
     faults = []
     if not request.evaluation.enabled:

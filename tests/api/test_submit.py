@@ -149,6 +149,7 @@ def test_what_is_no_boolean_is_told_in_plain_words(me: Caller) -> None:
         ({"evaluation": {"holdout": 0}}, "/evaluation/holdout"),
         ({"evaluation": {"depth": "deep"}}, "/evaluation/depth"),
         ({"release": {}}, "/release"),
+        ({"release": {"max_identical_match_share": -1}}, "/release/max_identical_match_share"),
         ({"release": {"max_identical_match_share": 0.0}}, "/release/max_identical_match_share"),
         (
             {"release": {"max_singling_out_advantage": 0.1}, "evaluation": {"enabled": False}},

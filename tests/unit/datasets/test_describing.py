@@ -164,6 +164,14 @@ def test_the_command_line_says_the_same(
     assert json.loads(capsys.readouterr().out) == over_http
 
 
+def test_the_command_line_says_where_it_cannot_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = tmp_path / "no" / "x.json"
+    assert describe_files.main([str(EXAMPLE), "--output", str(nowhere)]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
 def test_the_command_line_refuses_in_words(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_bytes(planted())
