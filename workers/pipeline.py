@@ -126,6 +126,7 @@ def run_shards(desk: Desk, job_id: str) -> None:
     """Make shards of a large job until none waits; whoever makes the last rings for the end."""
     held = leases.claim_shard(desk.engine, job_id, lease=desk.settings.lease)
     if held is None:
+        _settle(desk, job_id)
         return
     (model,) = leases.artifacts(desk.engine, job_id, "model")
     lease = ShardLease(desk, held)
@@ -134,8 +135,18 @@ def run_shards(desk: Desk, job_id: str) -> None:
         while True:
             lease.refuse_hopeless()
             answer = work.ask("sample_shard", **lease.shard)
-            if _finish_shard(lease, _artifacts([answer["part"]])[0]) or not lease.next():
+            if _finish_shard(lease, _artifacts([answer["part"]])[0]):
                 return
+            if not lease.next():
+                _settle(desk, job_id)
+                return
+
+
+def _settle(desk: Desk, job_id: str) -> None:
+    """End a job of which no shard is left to make since it is to be cancelled, if nobody works on it."""
+    if leases.settle_cancelled(desk.engine, job_id, job_ttl=desk.settings.job_ttl):
+        _quietly(lambda: desk.store.delete_prefix(f"jobs/{job_id}/"))
+        logger.info("cancelled", extra={"job": job_id})
 
 
 def _share_out(
@@ -358,9 +369,7 @@ class ShardLease:
         return held is not None
 
     def refuse_hopeless(self) -> None:
-        """Raise where the shard is not to be made: the job is cancelled, or the shard was tried too often."""
-        if self.held.cancel_requested:
-            raise Cancelled
+        """Raise where the shard is not to be made: it was tried too often."""
         _refuse_worn_out(self.held.attempt, self.desk.settings)
 
     def renew(self, progress: Progress) -> bool:

@@ -93,7 +93,6 @@ class ShardClaim:
     rows: int
     attempt: int
     holder: str
-    cancel_requested: bool
     done: int
     total: int
 
@@ -489,7 +488,10 @@ def shard_is_done(engine: Engine, held: ShardClaim) -> bool:
 
 
 def claim_shard(engine: Engine, job_id: str, *, lease: float) -> ShardClaim | None:
-    """Claim the next shard that waits, or whose last claim was not renewed; None where there is none."""
+    """Claim the next shard that waits, or whose last claim was not renewed; None where there is none.
+
+    Nor of a job that is to be cancelled: each worker that began one again would keep it from its end.
+    """
     moment = now()
     free = or_(
         SHARDS.c.status == "waiting",
@@ -499,7 +501,7 @@ def claim_shard(engine: Engine, job_id: str, *, lease: float) -> ShardClaim | No
         job = connection.execute(
             select(JOBS).where(JOBS.c.id == job_id, JOBS.c.status == "running", JOBS.c.phase == "shards")
         ).one_or_none()
-        if job is None:
+        if job is None or job.cancel_requested:
             return None
         shard = connection.execute(
             select(SHARDS)
@@ -529,7 +531,6 @@ def claim_shard(engine: Engine, job_id: str, *, lease: float) -> ShardClaim | No
             rows=shard.rows,
             attempt=shard.attempt + 1,
             holder=holder,
-            cancel_requested=job.cancel_requested,
             done=done,
             total=total,
         )

@@ -198,6 +198,7 @@ def test_a_cancelled_job_of_shards_ends_when_nobody_works_on_it(engine: Engine) 
     assert leases.renew_shard(engine, shard, lease=10) is True
     assert not leases.settle_cancelled(engine, "j", job_ttl=60)
     leases.give_back_shard(engine, shard)
+    assert leases.claim_shard(engine, "j", lease=10) is None, "whoever began it again would keep it alive"
     assert leases.to_be_cancelled(engine) == ["j"]
     assert leases.settle_cancelled(engine, "j", job_ttl=60)
     assert row(engine).status == "cancelled"
