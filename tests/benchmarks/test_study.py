@@ -13,6 +13,7 @@ from app.generators.llm.generator import LLM
 from app.generators.llm.providers import Providers
 from app.generators.llm.talk import Memory, Talks
 from app.schema.check import check_frame
+from app.schema.parse import parse_schema
 from benchmarks import study, talks, zero_shot, zero_shot_tables
 from benchmarks.study import BLUEPRINT, CTGAN, ELICITED, MARGINALS, SECOND, STAND_IN, Candidate, Study
 from benchmarks.study_page import page
@@ -42,7 +43,7 @@ def judged(few: list[bytes], many: bytes) -> Candidate:
 
 def test_the_stand_in_keeps_the_schema_and_has_its_statistics(stand_in: bytes) -> None:
     frame = study._frame(stand_in)
-    assert len(frame) == 139 and check_frame(zero_shot_tables.load("neurosurgery").schema, frame).good.all()
+    assert len(frame) == 139 and check_frame(parse_schema(DECLARED)[0], frame).good.all()
     found = study.described([stand_in], stand_in)
     assert found.tenfold_means["age"] == pytest.approx(71.2, abs=0.1)
     assert found.tenfold_proportions["kps_deterioration: true"] == pytest.approx(0.298, abs=0.01)

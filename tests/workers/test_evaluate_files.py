@@ -27,7 +27,7 @@ def test_a_copy_is_reported_and_the_exit_status_says_nothing_of_it(tmp_path: Pat
     report = json.loads((output / "report.json").read_text())
     found = {metric["name"]: metric for metric in report["metrics"]}
     assert found["identical_match_share"]["value"] > 0.6  # the train part is 70 % of what was copied
-    assert report["verdicts"]["privacy"]["level"] == "attention"
+    assert report["verdicts"]["privacy"]["level"] == "not_met"
     assert (report["job"]["kind"], report["job"]["id"], report["job"]["seed"]) == (
         "evaluation",
         "copy.csv",

@@ -135,7 +135,8 @@ def _fault(draft: Draft, patch: Patch, known: Mapping[str, Known]) -> str | None
         item = {"numbers": list(patch.numbers), "missing_percent": None, "sure": "medium"}
         if _declared_form(draft, field) == "none":
             return ""
-        return marginals.fault_of_entry(draft.declared_schema, field, item)
+        # As declared: what was elicited is open to be said anew.
+        return marginals.fault_of_entry(draft.declared_schema, draft.declared_schema[field.name], item)
     if len(patch.numbers) != 1:
         return "give one number"
     one, other = (schema[name] for name in patch.columns)

@@ -328,6 +328,9 @@ def test_a_column_that_would_be_there_in_hardly_any_row_applies_everywhere() -> 
     {"kind": "group", "columns": ["gtv", "sex"], "numbers": [1e14], "level": "Female"},
     {"kind": "group", "columns": ["ki", "sex"], "numbers": [300], "level": "Female"},
     {"kind": "column", "columns": ["ki", "ki"], "numbers": [1]},
+    {"kind": "column", "columns": ["dead"], "numbers": [1e-300, -0.0, -1.0]},
+    {"kind": "column", "columns": ["sex"], "numbers": [200, 300]},
+    {"kind": "column", "columns": ["gtv"], "numbers": [7, 6, 5, 4, 3, 2, 1]},
 ])  # fmt: skip
 def test_a_patch_that_cannot_be_is_named_and_not_made(wrong: dict[str, Any]) -> None:
     run = Run(knowing(patches=[patch(**wrong)]), critiques=1, preview=seen)
