@@ -91,7 +91,7 @@ def outward(low: float, high: float, *, step: float | None = None) -> tuple[floa
 def outward_whole(low: int, high: int) -> tuple[int, int]:
     """Round the range of whole numbers outward; the step is at least `WHOLE_STEP`."""
     first, last = outward(float(low), float(high), step=WHOLE_STEP)
-    return int(first), int(last)
+    return max(int(first), 1 - 2**53), min(int(last), 2**53 - 1)  # what a schema may say, to one unit
 
 
 def outward_years(low: dt.date, high: dt.date) -> tuple[dt.date, dt.date]:

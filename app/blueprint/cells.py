@@ -20,7 +20,7 @@ from app.blueprint.chance import words
 from app.blueprint.marginal import Marginal
 from app.blueprint.reweighting import loss, reweigh
 from app.blueprint.rows import Floats, Ints, Mask, Rows
-from app.blueprint.statements import Statement, measure
+from app.blueprint.statements import FAR, Statement, measure
 from app.schema.evaluate import breaks, holds_relevant
 from app.schema.frames import column
 from app.schema.rules import Expression
@@ -278,6 +278,7 @@ def _nearer(
         return best
     others = [s for s in statements if s not in hopeless]
     held = max(HELD, _missed(best, others))
+    least = _distance(best, statements)
     low, high = 0.0, 1.0
     for _ in range(HALVINGS):
         share = (low + high) / 2
@@ -285,10 +286,18 @@ def _nearer(
         asked = [eased.get(s, s) for s in statements]
         found = reweigh(_seeded(rows, [eased.get(s, s) for s in together], signs), asked)
         if _missed(found, others) <= held and _missed(found, list(eased.values())) <= HELD:
-            low, best = share, found
+            low, distance = share, _distance(found, statements)
+            if distance < least:
+                best, least = found, distance
         else:
             high = share
     return best
+
+
+def _distance(rows: Rows, statements: Sequence[Statement]) -> float:
+    """Return how far off the statements are together, in tolerances, however far."""
+    gaps = [abs(measure(statement, rows).gap) for statement in statements]
+    return math.fsum(min(gap, FAR) if not math.isnan(gap) else FAR for gap in gaps)
 
 
 def _missed(rows: Rows, statements: Sequence[Statement]) -> float:

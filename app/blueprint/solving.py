@@ -17,6 +17,9 @@ _ARITHMETIC: Mapping[type[ast.operator], Callable[[float, float], float]] = {
     ast.Pow: math.pow,
 }  # fmt: skip
 
+UNKNOWN_DECIMALS = 6
+"""Of an input that a function's value makes: how the one follows from the other is not looked at."""
+
 MUCH = 1e6
 """Freedom of an input of which something is stated in strata alone."""
 
@@ -99,8 +102,10 @@ def _needed_decimals(schema: TableSchema, solved: Solved) -> int:
     for value in (centre - spread / 2, centre + spread / 2):
         try:
             ends.append(_value(solved.expression.tree, middles | {solved.target.name: value}))
-        except (ArithmeticError, TypeError, ValueError):  # nothing is known of an input, or it has no value
+        except (ArithmeticError, TypeError):  # nothing is known of an input, or it has no value
             return 0
+        except ValueError:  # a logarithm, say: fine enough for nearly all
+            return UNKNOWN_DECIMALS
     varies = abs(ends[1] - ends[0])
     return decimals_for(varies) if math.isfinite(varies) else 0
 

@@ -432,6 +432,8 @@ def type_freely(cells: Cells, evidence: Evidence) -> Column:
             tokens = frozenset(cells.distinct.filter(_mask(missing)).to_pylist())
             return _spread(cells, missing, column, tokens)
         note = column.note if column is not None else ""
+        if note == TOO_LONG:
+            return replace(type_as_text(cells, MISSING_TOKENS), note=note)  # codes, written as numbers are
         return replace(type_as_text(cells, ("NA",) if cells.bare_na else ()), note=note)
     return type_as_text(cells, MISSING_TOKENS)
 

@@ -21,7 +21,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from app.datasets.columns import Cells, Column, Evidence, evidence_in, type_as, type_as_text, type_freely
+from app.datasets.columns import (
+    TOO_LARGE,
+    Cells,
+    Column,
+    Evidence,
+    evidence_in,
+    type_as,
+    type_as_text,
+    type_freely,
+)
 from app.datasets.csvfile import CsvTable, read_csv
 from app.datasets.limits import FILE, Limits
 from app.datasets.parquetfile import is_parquet, read_parquet
@@ -294,7 +303,7 @@ def _read_parquet(path: Path, limits: Limits, schema: TableSchema | None) -> _Re
     faults = _unmatched(tuple(table.column_names), schema, "Column")
     if faults:
         raise UploadUnreadable(faults)
-    columns = {}
+    columns, warnings = {}, list[Fault]()
     for number, name in enumerate(table.column_names, start=1):
         index = schema.index(name)
         values, misfits = as_declared(table.column(name), schema.fields[index])
@@ -302,9 +311,11 @@ def _read_parquet(path: Path, limits: Limits, schema: TableSchema | None) -> _Re
             where = f"row {int(misfits[0]) + 1}, column {number}"
             faults.append(_misfit(index, schema.fields[index].type, where, len(misfits)))
         columns[name] = values
+        if notes.get(name) == TOO_LARGE:
+            warnings.append(Fault(pointer("schema", "fields", index), TOO_LARGE))
     if faults:
         raise UploadUnreadable(faults[:_MOST_FAULTS])
-    return _Reading(pa.table(columns))
+    return _Reading(pa.table(columns), warnings=warnings)
 
 
 def _with_ids_as_text(table: pa.Table, document: Mapping[str, Any]) -> pa.Table:

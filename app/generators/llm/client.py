@@ -40,13 +40,20 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 BREAKS_AFTER = 8
 """Failures in a row, over all requests, after which a provider is not asked for a while."""
 COOLS_FOR = 30.0
+PROBED_EVERY = 0.2
 LONGEST_REST = 3600.0
 """Seconds for which a provider is left alone at most, whatever its Retry-After says."""
 MOST_TOKENS = 10**9
 """Tokens of one request that a provider's count may say; beyond, it is no count."""
 _LEAST_LIMIT = 16
 """Tokens below which a limit that a refusal names is not taken for the model's own."""
-_NUMBERS = re.compile(r"\d{1,9}")
+_NO_LIMIT = ("unsupported", "not supported", "unrecognized", "unknown", "instead")
+_LIMITS = re.compile(
+    r"(?:at most|less than or equal to|no more than|up to|maximum(?: value)?(?: allowed)?(?: is| of)?"
+    r"|limit(?: is| of)?|<=|≤|>)[\s:=`'\"(]*(\d{1,9})"
+)
+_SHORTEST_KEY = 8
+"""Characters of a key that is masked wherever it appears; a shorter one is a word, such as `none`."""
 _TOLD_OF_MACHINES = tuple(
     f"X-Stainless-{name}"
     for name in ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
@@ -187,6 +194,7 @@ class Client:
             try:
                 answer = self._once(question)
             except _Dropped:
+                self._answered()  # it is there, whatever it thinks of the question
                 continue  # the same question in a plainer form; each form is tried once
             except _Passing as failure:
                 attempt += 1
@@ -204,6 +212,9 @@ class Client:
                 self._sleep(wait)
             except ProviderError:
                 self._answered()  # a definite no is an answer, too
+                raise
+            except BaseException:
+                self._no_longer_probing()
                 raise
             else:
                 self._answered()
@@ -229,7 +240,7 @@ class Client:
             late = ProviderUnavailable(
                 f"`{self.provider.name}` gives no answer within {self.provider.timeout:g} s."
             )
-            raise _Passing(late, wasted=Wasted(late)) from error
+            raise _Passing(late, wasted=Wasted(late) if _was_sent(error.__cause__) else None) from error
         except openai.OpenAIError as error:
             raise self._broken(error) from error
         except (ValueError, RecursionError) as error:  # a body that is not JSON, or brackets without an end
@@ -279,7 +290,8 @@ class Client:
     def _said(self, text: str) -> str:
         """Return what a provider said, fit to be kept: whole characters, and never the key."""
         text = text.encode("utf-8", "replace").decode("utf-8")
-        return text.replace(self.provider.api_key, "(key)") if self.provider.api_key else text
+        key = self.provider.api_key
+        return text.replace(key, "(key)") if len(key) >= _SHORTEST_KEY else text
 
     def _openai(self) -> openai.OpenAI:
         with self._lock:
@@ -370,9 +382,10 @@ class Client:
 
     def _shorter(self, words: str, longest: int) -> bool:
         """Keep to a length of answers that a refusal names, and remember it; return whether it names one."""
-        if not any(limit in words for limit in ("max_tokens", "max_completion_tokens")):
+        named_at_all = any(limit in words for limit in ("max_tokens", "max_completion_tokens"))
+        if not named_at_all or any(word in words for word in _NO_LIMIT):
             return False
-        named = [limit for limit in map(int, _NUMBERS.findall(words)) if _LEAST_LIMIT <= limit < longest]
+        named = [limit for limit in map(int, _LIMITS.findall(words)) if _LEAST_LIMIT <= limit < longest]
         with self._learned.lock:
             if named:
                 self._learned.longest_answer = min(max(named), self._learned.longest_answer or MOST_TOKENS)
@@ -428,16 +441,19 @@ class Client:
                         f"`{self.provider.name}` took longer than {self.provider.deadline:g} s for this job."
                     )
                 if learned.failures >= BREAKS_AFTER:
-                    if moment < learned.open_until or learned.probing:
+                    if moment < learned.open_until:
                         raise ProviderUnavailable(
                             f"`{self.provider.name}` failed {learned.failures} times in a row; it is left "
                             f"alone for {COOLS_FOR:g} s."
                         )
-                    learned.probing = True  # one request finds out whether it is back
-                    return
-                wait = learned.not_before - moment
-                if moment + wait > self._deadline:
-                    raise self._beyond(wait)
+                    if not learned.probing:
+                        learned.probing = True  # one request finds out whether it is back
+                        return
+                    wait = PROBED_EVERY  # the others wait for what it finds
+                else:
+                    wait = learned.not_before - moment
+                    if moment + wait > self._deadline:
+                        raise self._beyond(wait)
             if wait <= 0:
                 return
             self._sleep(wait)
@@ -451,6 +467,10 @@ class Client:
             learned.open_until = moment + COOLS_FOR
             if failure.retry_after is not None:  # what one request was told goes for all
                 learned.not_before = max(learned.not_before, moment + min(wait, LONGEST_REST))
+
+    def _no_longer_probing(self) -> None:
+        with self._learned.lock:
+            self._learned.probing = False
 
     def _answered(self) -> None:
         with self._learned.lock:
@@ -484,10 +504,17 @@ def _text_of(content: Any) -> str:
 
 
 def _was_sent(cause: BaseException | None) -> bool:
-    """Whether a connection broke after the request had gone out, so that it may be charged for."""
+    """Whether there was no answer after the request had gone out, so that it may be charged for."""
     import httpx2
 
-    return isinstance(cause, httpx2.ReadError | httpx2.RemoteProtocolError | httpx2.DecodingError)
+    return isinstance(
+        cause,
+        httpx2.ReadError
+        | httpx2.ReadTimeout
+        | httpx2.WriteTimeout
+        | httpx2.RemoteProtocolError
+        | httpx2.DecodingError,
+    )
 
 
 class _Passing(Exception):

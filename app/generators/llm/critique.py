@@ -9,7 +9,16 @@ from typing import Any
 
 from app.generators.llm import marginals, prompts, rules
 from app.generators.llm.client import Question
-from app.generators.llm.dictionary import MOST_TOLD, Known, block, length_of, level_text, parts, subjects
+from app.generators.llm.dictionary import (
+    MOST_TOLD,
+    Known,
+    block,
+    length_of,
+    level_text,
+    parts,
+    size_of,
+    subjects,
+)
 from app.generators.llm.draft import Addition, Draft
 from app.generators.llm.interview import Sheet
 from app.generators.llm.pairs import ordered, settled
@@ -115,8 +124,8 @@ def sheet(draft: Draft, seen: Seen, known: Mapping[str, Known], purpose: str) ->
 
 
 def _shown(field: Field, seen: Seen) -> int:
-    cells = sum(len(json.dumps(row.get(field.name), ensure_ascii=False)) + 1 for row in seen.rows)
-    return length_of(field) + len(field.name) + len(seen.summaries[field.name]) + cells
+    cells = sum(size_of(json.dumps(row.get(field.name), ensure_ascii=False)) + 1 for row in seen.rows)
+    return length_of(field) + size_of(field.name) + size_of(seen.summaries[field.name]) + cells
 
 
 def _fault(draft: Draft, patch: Patch, known: Mapping[str, Known]) -> str | None:

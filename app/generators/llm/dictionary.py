@@ -28,6 +28,7 @@ MOST_LEVELS = 60
 _MOST_NAMES, _MOST_NAMED = 300, 2000
 """Other columns that are named at most, and the characters of their names."""
 _LONGEST_TEXT = 300
+_DEARER = 2.5
 
 
 def subjects(schema: TableSchema) -> tuple[Field, ...]:
@@ -115,7 +116,7 @@ def block(
 def _first_names(names: Sequence[str]) -> list[str]:
     left, found = _MOST_NAMED, list[str]()
     for name in names[:_MOST_NAMES]:
-        left -= len(name)
+        left -= size_of(name)
         if left < 0:
             break
         found.append(name)
@@ -124,7 +125,12 @@ def _first_names(names: Sequence[str]) -> list[str]:
 
 def length_of(field: Field) -> int:
     """Return about how many characters a column takes in a request: its line, and its name in the shape."""
-    return len(_quoted(describe(field))) + 2 * len(field.name)
+    return size_of(_quoted(describe(field))) + 2 * size_of(field.name)
+
+
+def size_of(text: str) -> int:
+    """Return a text's characters, those beyond ASCII as what they cost: a token each rather than a third."""
+    return len(text) + round(_DEARER * (len(text) - len(text.encode("ascii", "ignore"))))
 
 
 def blocks(fields: Sequence[Field], most: int = MOST_COLUMNS) -> list[tuple[Field, ...]]:

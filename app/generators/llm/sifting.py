@@ -68,16 +68,19 @@ class Sieve:
             return [""] * len(candidates)  # what is declared is at fault, and will be named
         frame, read = drawn
         good = np.ones(len(frame), bool)
+        believed: list[Expression] = []
         reasons = []
         for text in candidates:
-            reason, kept = self._judged(frame, good, read(text))
+            rule = read(text)
+            reason, kept = self._judged(frame, good, rule, believed)
             if not reason:
                 good = kept
+                believed.append(rule)
             reasons.append(reason)
         return reasons
 
     def conditions(self, document: Mapping[str, Any], candidates: Sequence[str]) -> list[bool]:
-        """Tell of each condition whether enough rows meet it for a column to be there.
+        """Tell of each condition whether any row meets it, so that a column is there at all.
 
         Parameters
         ----------
@@ -90,7 +93,8 @@ class Sieve:
         if drawn is None:
             return [True] * len(candidates)
         frame, read = drawn
-        return [bool(holds_relevant(read(text), frame).mean() >= LEAST_KEPT) for text in candidates]
+        # Rows are not turned away for a condition: one that few meet is as good as any.
+        return [bool(holds_relevant(read(text), frame).any()) for text in candidates]
 
     def _drawn(self, document: Mapping[str, Any]) -> tuple[pd.DataFrame, Callable[[str], Expression]] | None:
         schema, _ = parse_schema(document, max_fields=len(document["fields"]))
@@ -105,7 +109,7 @@ class Sieve:
         return frame, lambda text: parse_expression(text, known, expects="boolean")
 
     def _judged(
-        self, frame: pd.DataFrame, good: NDArray[np.bool_], rule: Expression
+        self, frame: pd.DataFrame, good: NDArray[np.bool_], rule: Expression, believed: Sequence[Expression]
     ) -> tuple[str, NDArray[np.bool_]]:
         from app.schema.evaluate import evaluate
 
@@ -116,13 +120,21 @@ class Sieve:
         kept = good & (truth.values | truth.missing)
         if true.sum() < LEAST_KEPT * max(known.sum(), 1) or kept.mean() < LEAST_KEPT:
             return HARDLY, good
-        return ("" if self._can_hold(frame, good, kept, rule) else OVERRULES), kept
+        return ("" if self._can_hold(frame, good, kept, rule, believed) else OVERRULES), kept
 
     def _can_hold(
-        self, frame: pd.DataFrame, before: NDArray[np.bool_], kept: NDArray[np.bool_], rule: Expression
+        self,
+        frame: pd.DataFrame,
+        before: NDArray[np.bool_],
+        kept: NDArray[np.bool_],
+        rule: Expression,
+        believed: Sequence[Expression],
     ) -> bool:
         """Whether some weights of the rows that keep a rule give what is declared of the columns it reads."""
+        import pandas as pd
+
         from app.blueprint.statements import statements_of
+        from app.schema.evaluate import breaks
 
         touched = set(rule.fields)
         stated = [
@@ -133,6 +145,13 @@ class Sieve:
         if not stated or kept[before].all():
             return True
         with_it = self._gaps(frame[kept], stated)
+        if max(with_it) <= APART:
+            return True
+        # Of rows drawn apart too few may lie as an order of two alike columns wants them: so some in line.
+        lined_up = pd.concat(_together(frame, rule.fields), ignore_index=True)
+        for expression in (*believed, rule):
+            lined_up = lined_up[~breaks(expression, lined_up)].reset_index(drop=True)
+        with_it = self._gaps(pd.concat([frame[kept], lined_up], ignore_index=True), stated)
         if max(with_it) <= APART:
             return True
         without = self._gaps(frame[before], stated)
@@ -146,6 +165,14 @@ class Sieve:
         rows = reweigh(rows_of(self.declared, frame.reset_index(drop=True)), stated, passes=_PASSES)
         measured = [measure(statement, rows) for statement in stated]
         return [abs(item.gap) if item.achieved == item.achieved else FAR for item in measured]
+
+
+def _together(frame: pd.DataFrame, names: Sequence[str]) -> list[pd.DataFrame]:
+    """Return the rows with some columns' values in line: all ascending, and the first of them descending."""
+    columns = {name: frame[name].sort_values(ignore_index=True, na_position="last").array for name in names}
+    ascending = frame.reset_index(drop=True).assign(**columns)
+    first = frame[names[0]].sort_values(ascending=False, ignore_index=True, na_position="last").array
+    return [ascending, ascending.assign(**{names[0]: first})]
 
 
 def _quiet(*_: Any, **__: Any) -> None:

@@ -22,6 +22,7 @@ from app.generators.llm.dictionary import (
     level_text,
     parts,
     quoted,
+    size_of,
 )
 from app.generators.llm.draft import Addition
 from app.generators.llm.interview import Sheet
@@ -154,7 +155,7 @@ def groups(asked: Sequence[Asked]) -> list[list[Asked]]:
         told: dict[str, int] = {}
         for item in part:
             told |= {field.name: length_of(field) for field in (item.given, item.outcome)}
-            lines = sum(len(one.line(99)) for one in (*found[-1], item))
+            lines = sum(size_of(one.line(99)) for one in (*found[-1], item))
             if found[-1] and lines + sum(told.values()) > MOST_TOLD:
                 found.append([])
                 told = {field.name: length_of(field) for field in (item.given, item.outcome)}

@@ -94,6 +94,13 @@ def test_limits_hold(read: Read, tmp_path: Path) -> None:
     assert read(path, max_columns=1).answer["error"] == "UploadTooLarge"
 
 
+def test_what_is_too_large_is_told_where_a_schema_is_given_too(read: Read, tmp_path: Path) -> None:
+    path = _file(tmp_path, pa.table({"a": [1.5, 1e20], "b": [1, 2]}))
+    outcome = read(path, {"fields": [{"name": "a", "type": "number"}, {"name": "b", "type": "integer"}]})
+    assert outcome.column("a") == [1.5, None]
+    assert "beyond 1e15" in str(outcome.answer["warnings"])
+
+
 def test_columns_are_read_as_declared_or_refused_with_row_and_column(read: Read, tmp_path: Path) -> None:
     path = _file(tmp_path, pa.table({"a": [20240131, 20240230], "b": ["1", "2"]}))
     schema = {"fields": [{"name": "a", "type": "date"}, {"name": "b", "type": "integer"}]}

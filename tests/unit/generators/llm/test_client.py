@@ -5,14 +5,17 @@ from __future__ import annotations
 import email.utils
 import gzip
 import json
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from app import errors
-from app.generators.llm.client import ATTEMPTS, BREAKS_AFTER, Client, Learned, Question
+from app.generators.llm.client import ATTEMPTS, BREAKS_AFTER, Client, Learned, Question, Wasted
+from app.generators.llm.providers import Provider
 from app.generators.llm.structured import INTEGER, MAYBE_TEXT, listing, record
 from app.generators.llm.transport import MOST_BYTES
 from tests.fake_provider import (
@@ -351,6 +354,70 @@ def test_a_length_that_is_beyond_the_model_is_shortened_and_that_is_remembered()
         client(fake, Watch(), learned).ask(QUESTION)
         client(fake, Watch(), learned).ask(QUESTION)
     assert [request.get("max_tokens") for request in fake.requests] == [200, 128, 128]
+
+
+@pytest.mark.parametrize("said", [
+    "`max_tokens` must be less than or equal to `128`, the maximum value",
+    "max_tokens: 200 > 128, which is the maximum allowed number of output tokens for model m-2024-12-17",
+])  # fmt: skip
+def test_a_limit_is_what_is_called_one(said: str) -> None:
+    learned = Learned()
+    with serving(in_turn(fails(400, said, param="max_tokens"), says(GOOD))) as fake:
+        client(fake, Watch(), learned).ask(QUESTION)
+    assert [request["max_tokens"] for request in fake.requests] == [200, 128]
+
+
+def test_a_number_in_a_models_name_is_no_limit() -> None:
+    said = ("Unsupported parameter: 'max_tokens' is not supported with this model (o1-2024-12-17). "
+            "Use 'max_completion_tokens' instead.")  # fmt: skip
+    learned = Learned()
+    with serving(strict(("max_tokens", fails(400, said, "unsupported_parameter", "max_tokens")))) as fake:
+        client(fake, Watch(), learned).ask(QUESTION)
+    assert fake.requests[-1]["max_completion_tokens"] == 200 and learned.longest_answer is None
+
+
+def tired() -> Learned:
+    return Learned(failures=BREAKS_AFTER, open_until=0.0)
+
+
+def test_a_probe_that_finds_a_refusal_of_a_parameter_has_found_a_provider() -> None:
+    learned = tired()
+    with serving(strict(("json_schema", JSON_SCHEMA))) as fake:
+        assert client(fake, Watch(), learned).ask(QUESTION).text
+        assert client(fake, Watch(), learned).ask(QUESTION).text
+    assert not learned.probing and not learned.failures
+
+
+def test_what_is_asked_beside_a_probe_waits_for_what_it_finds() -> None:
+    slow, learned = says(GOOD), tired()
+    slow.delay = 0.3
+    with serving(in_turn(slow)) as fake:
+        one = Client(fake.provider(), learned)
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(one.ask, [QUESTION] * 4))
+    assert len(answers) == len(fake.requests) == 4
+
+
+def test_what_never_left_was_not_paid_for() -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        filling = [socket.socket() for _ in range(4)]
+        for one in filling:
+            one.setblocking(False)
+            one.connect_ex(deaf.getsockname())
+        provider = Provider("deaf", f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", "m", timeout=1.0)
+        watch, told = Watch(), list[Wasted]()
+        with pytest.raises(errors.ProviderUnavailable):
+            Client(provider, clock=watch.clock, sleep=watch.sleep).ask(QUESTION, told.append)
+        for one in filling:
+            one.close()
+    assert not told
+
+
+def test_a_key_that_is_a_word_stays_in_answers() -> None:
+    with serving(in_turn(says("none of them"))) as fake:
+        assert client(fake, Watch(), api_key="none").ask(QUESTION).text == "none of them"
 
 
 def test_a_rest_that_was_asked_for_goes_for_later_jobs_but_not_for_ever() -> None:

@@ -314,6 +314,33 @@ def test_a_rule_that_leaves_room_for_what_is_declared_is_believed(rule: str) -> 
     assert [one.text for one in run.schema.rules] == [rule], run.warnings
 
 
+def quartiles(*values: Any) -> dict[str, Any]:
+    return {"quantiles": dict(zip(("0.25", "0.5", "0.75"), values, strict=True))}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("one", "other"), [
+    (("date", quartiles("2015-03-01", "2016-06-01", "2018-01-01")),
+     ("date", quartiles("2015-03-15", "2016-06-15", "2018-01-15"))),
+    (("number", quartiles(390, 880, 1480)), ("number", quartiles(400, 900, 1500))),
+    (("integer", {"mean": 60, "sd": 12}), ("integer", {"mean": 61, "sd": 12})),
+])  # fmt: skip
+def test_an_order_of_two_columns_that_are_much_alike_is_believed(one: Any, other: Any, seed: int) -> None:
+    fields = [{"name": name, "type": type_, "statistics": said}
+              for name, (type_, said) in (("a", one), ("b", other))]  # fmt: skip
+    declared = {"fields": fields}
+    schema = parse_schema(declared)[0]
+    assert Sieve(schema, SeedSequence(seed)).rules(declared, ["b >= a"]) == [""]
+
+
+def test_a_column_of_few_patients_applies_to_them_alone() -> None:
+    document = {"fields": [
+        {"name": "pregnant", "type": "boolean", "statistics": {"proportions": {"true": 0.01, "false": 0.99}}},
+        {"name": "weeks", "type": "integer"},
+    ]}  # fmt: skip
+    assert Sieve(parse_schema(document)[0], SeedSequence(1)).conditions(document, ["pregnant"]) == [True]
+
+
 def test_a_column_that_would_be_there_in_hardly_any_row_applies_everywhere() -> None:
     said = {"applies": [{"column": "months", "when": "ki > 200", "why": ""},
                         {"column": "treated", "when": "ki >= 70", "why": ""}]}  # fmt: skip
