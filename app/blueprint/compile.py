@@ -66,6 +66,9 @@ SLIGHT = 0.95
 SPARED = 0.001
 """Gap beyond chance, in tolerances for each statement, that is not worth another move or a tilt."""
 
+ASTRAY = 0.4
+"""Distance of a correlation from what was asked that is wrong however vaguely that was known."""
+
 VAGUE = 4.0
 """Tolerances that are as good as one, of a statement that is vague."""
 
@@ -186,26 +189,30 @@ def _ways(
     good = max(GOOD, GOOD_EACH * len(statements))
     ways = calibration.others if len(parameters.structure.marginals) <= WIDE else ()
     found = [_calibrated(calibration, lambda share: progress(0.1 + 0.3 * share))]
-    if statements and found[0].firm < good:
+    if statements and found[0].firm < good and not found[0].astray:
         return [_polished(calibration, found[0].program)]
     for number, way in enumerate(ways):
-        best = min(found, key=lambda one: one.missed)
-        if best.firm < good:
+        best = min(found, key=lambda one: (one.astray, one.missed))
+        if best.firm < good and not best.astray:
             break
         rival = Calibration(parameters.copied(), signs, way)
         found.append(_calibrated(rival, lambda share: None, best.missed))
         progress(0.4 + 0.2 * (number + 1) / len(ways))
-    return [one.program for one in sorted(found, key=lambda one: one.missed)]
+    return [one.program for one in sorted(found, key=lambda one: (one.astray, one.missed))]
 
 
 @dataclass(frozen=True, eq=False)
 class _Calibrated:
-    """A program, the sum of its gaps, and of what is beyond good enough: of all, and of what is not vague."""
+    """A program, the sum of its gaps, and of what is beyond good enough: of all, and of what is not vague.
+
+    And whether a correlation is something else altogether than was asked, though it be vague.
+    """
 
     program: Program
     missed: float
     far: float
     firm: float
+    astray: bool = False
 
 
 def _calibrated(
@@ -228,7 +235,7 @@ def _calibrated(
             improved = number
         if missed < best.missed:
             far, firm = _far(statements, measured, rows)
-            best = _Calibrated(candidate, missed, far, firm)
+            best = _Calibrated(candidate, missed, far, firm, _astray(statements, measured))
         progress((number + 1) / passes)
         if best.far == 0 or (number - improved >= AT_REST and best.far < good):
             break
@@ -240,6 +247,14 @@ def _calibrated(
         if not moved:
             break
     return best
+
+
+def _astray(statements: Sequence[Statement], measured: Sequence[Measured]) -> bool:
+    """Whether a correlation has come out as something else altogether, such as with the opposite sign."""
+    return any(
+        statement.kind in ("spearman", "pearson") and abs(statement.asked - item.achieved) > ASTRAY
+        for statement, item in zip(statements, measured, strict=True)
+    )
 
 
 def _far(statements: Sequence[Statement], measured: Sequence[Measured], rows: Rows) -> tuple[float, float]:
@@ -269,6 +284,8 @@ def _polished(calibration: Calibration, first: Program) -> Program:
         candidate = calibration.program()
         rows = simulate(candidate, structure, drawn)
         measured = [measure(statement, rows) for statement in structure.statements]
+        if number == 0 and _astray(structure.statements, measured):
+            return first  # the moves have gone astray since the best of the passes
         gaps = [
             abs(item.gap) / (VAGUE if statement.vague else 1)
             for statement, item in zip(structure.statements, measured, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import pickle
 from collections.abc import Callable
@@ -382,3 +383,24 @@ def test_an_edit_that_differs_from_the_schema_is_remarked_and_one_that_does_not_
     assert not list(remarks(Blueprint, same, schema)) and not list(refusals(Blueprint, edited, schema, 10))
     (told,) = remarks(Blueprint, edited, schema)
     assert told.pointer == "/generator/options/blueprint" and "`age`" in told.message
+
+
+@pytest.mark.parametrize("asked", [0.97, 0.6, 0.3])
+def test_an_elicited_correlation_never_comes_out_the_other_way_round(asked: float) -> None:
+    def day(name: str, years: tuple[int, ...]) -> dict[str, Any]:
+        low, *inner, high = (f"{year}-01-01" for year in years)
+        quantiles = dict(zip(("0.05", "0.25", "0.5", "0.75", "0.95"), inner, strict=True))
+        return {"name": name, "type": "date", "statistics": {"min": low, "max": high, "quantiles": quantiles}}
+
+    early, late = (2005, 2007, 2010, 2012, 2014, 2017, 2019), (2006, 2008, 2011, 2013, 2015, 2018, 2020)
+    names = ("diagnosed", "operated", "discharged", "relapsed")
+    document = {
+        "fields": [day(name, late if name == "relapsed" else early) for name in names],
+        "associations": [{"fields": list(pair), "measure": "spearman", "value": asked}
+                         for pair in itertools.pairwise(names)],
+        "rules": ["operated >= diagnosed", "discharged >= operated"],
+    }  # fmt: skip
+    frame = elicited(document).sample_shard(0, 2_000, seed=SeedSequence(1))
+    days = frame.apply(lambda column: column.astype("int64"))
+    found = days.corr("spearman").loc["discharged", "relapsed"]
+    assert abs(found - asked) < 0.1
