@@ -61,6 +61,10 @@ def coarse_step(low: float, high: float) -> float:
     return next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= quarter * (1 - 1e-9))
 
 
+MOST = 1e15
+"""A bound that a schema may state at most."""
+
+
 def outward(low: float, high: float, *, step: float | None = None) -> tuple[float, float]:
     """Round a range outward to multiples of a coarse step, so that neither real extreme can be read off.
 
@@ -85,7 +89,10 @@ def outward(low: float, high: float, *, step: float | None = None) -> tuple[floa
         last += 1
     # Through the decimal text: 3 * 0.1 is 0.30000000000000004, and a bound is read by people.
     digits = max(0, -math.floor(math.log10(grid)))
-    return round(first * grid, digits), round(last * grid, digits)
+    bounds = round(first * grid, digits), round(last * grid, digits)
+    if max(abs(low), abs(high)) > MOST:  # to cut at an extreme would tell it
+        return bounds
+    return max(bounds[0], -MOST), min(bounds[1], MOST)
 
 
 def outward_whole(low: int, high: int) -> tuple[int, int]:

@@ -51,6 +51,7 @@ MAX_NAME_LENGTH = 255
 MAX_NESTING = 32
 MAX_RULES = 1000
 MAX_STATEMENTS = 20_000
+LARGEST = 1e16  # of a number: beyond it (and 2**53) no unit is left to count in, and nothing is measured
 MAX_TEXT_LENGTH = 1000  # of what may stand in every row: a level of 4 MB would make a terabyte of a million
 """Associations, or conditionals: a request is judged while its sender waits."""
 ROUNDING = 0.005
@@ -1090,8 +1091,8 @@ class _Reading:
             way = "without quotes" if isinstance(raw, str) else "such as 1.5"
             self.fault(at, f"this is a number, {way}")
             return None
-        if not abs(raw) <= 1e300:
-            self.fault(at, "this number is too large")
+        if not abs(raw) <= LARGEST:
+            self.fault(at, "this number is too large: 1e16 is the most that a column may hold")
             return None
         return float(raw)
 
@@ -1132,8 +1133,8 @@ class _Typed:
         number = _plain_number(raw) if isinstance(raw, str) else raw
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise _NotThis("this is a number, such as 1.5")
-        if not abs(number) <= 1e300:
-            raise _NotThis("this number is too large")
+        if not abs(number) <= LARGEST:
+            raise _NotThis("this number is too large: 1e16 is the most that a column may hold")
         return float(number)
 
     def _integer(self, raw: Any) -> int:

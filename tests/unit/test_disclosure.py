@@ -163,3 +163,11 @@ def test_a_histogram_has_no_small_bin_and_no_real_extreme() -> None:
     assert len(histogram.edges) == len(histogram.counts) + 1
     assert not {113.37, 1.25} & set(histogram.edges)
     assert safe_histogram(values[:5], 10).counts == ()
+
+
+def test_a_bound_is_never_beyond_what_a_schema_may_state() -> None:
+    assert outward(-1e15, 1e15) == (-1e15, 1e15)
+    assert outward_whole(1 - 2**53, 2**53 - 1) == (1 - 2**53, 2**53 - 1)
+    low, high = outward_whole(8 * 10**15 + 123, 9006218124143630)
+    assert (low, high) == (8 * 10**15, 2**53 - 1), "an extreme is not told"
+    assert 9.0062e15 not in outward(0.0, 9.0062e15)

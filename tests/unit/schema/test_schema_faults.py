@@ -155,6 +155,7 @@ ONE_FIELD = [
     (stats(NUMBER, mean="5"), "/statistics/mean", "without quotes"),
     (stats(NUMBER, mean=True), "/statistics/mean", "is a number"),
     (stats(NUMBER, mean=10**400), "/statistics/mean", "too large"),
+    (NUMBER | {"constraints": {"maximum": 1e300}}, "/constraints/maximum", "too large"),
     (stats(NUMBER, mean=float("nan")), "/statistics/mean", "not JSON"),
     (stats(NUMBER, sd=float("inf")), "/statistics/sd", "not JSON"),
     (stats(NUMBER, sd=-1), "/statistics/sd", "0 or more"),
