@@ -126,7 +126,7 @@ def run_shards(desk: Desk, job_id: str) -> None:
     """Make shards of a large job until none waits; whoever makes the last rings for the end."""
     held = leases.claim_shard(desk.engine, job_id, lease=desk.settings.lease)
     if held is None:
-        _settle(desk, job_id)
+        _quietly(lambda: settle_cancelled(desk.engine, desk.store, job_id, desk.settings))
         return
     (model,) = leases.artifacts(desk.engine, job_id, "model")
     lease = ShardLease(desk, held)
@@ -138,14 +138,14 @@ def run_shards(desk: Desk, job_id: str) -> None:
             if _finish_shard(lease, _artifacts([answer["part"]])[0]):
                 return
             if not lease.next():
-                _settle(desk, job_id)
+                _quietly(lambda: settle_cancelled(desk.engine, desk.store, job_id, desk.settings))
                 return
 
 
-def _settle(desk: Desk, job_id: str) -> None:
-    """End a job of which no shard is left to make since it is to be cancelled, if nobody works on it."""
-    if leases.settle_cancelled(desk.engine, job_id, job_ttl=desk.settings.job_ttl):
-        _quietly(lambda: desk.store.delete_prefix(f"jobs/{job_id}/"))
+def settle_cancelled(engine: Engine, store: ArtifactStore, job_id: str, settings: Settings) -> None:
+    """End a job that is to be cancelled and that nobody works on, with its files; else do nothing."""
+    if leases.settle_cancelled(engine, job_id, job_ttl=settings.job_ttl):
+        store.delete_prefix(f"jobs/{job_id}/")
         logger.info("cancelled", extra={"job": job_id})
 
 

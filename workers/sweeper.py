@@ -20,7 +20,7 @@ from app.jobs.leases import Ring
 from app.queue import CeleryQueue, QueueName
 from app.scratch import remove_leftovers
 from app.storage import ArtifactStore
-from workers.pipeline import database_is_away, tidy
+from workers.pipeline import database_is_away, settle_cancelled, tidy
 
 logger = logging.getLogger("synthward.sweeper")
 
@@ -97,9 +97,7 @@ class Sweeper:
 
     def _settle_cancelled(self) -> None:
         for job_id in leases.to_be_cancelled(self._engine):
-            if leases.settle_cancelled(self._engine, job_id, job_ttl=self._settings.job_ttl):
-                self._store.delete_prefix(f"jobs/{job_id}/")
-                logger.info("cancelled", extra={"job": job_id})
+            settle_cancelled(self._engine, self._store, job_id, self._settings)
 
     def _tidy(self) -> None:
         """Delete what dead attempts of ended jobs have left, once late ones have surely ended, too."""

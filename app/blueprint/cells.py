@@ -20,7 +20,7 @@ from app.blueprint.chance import words
 from app.blueprint.marginal import Marginal
 from app.blueprint.reweighting import loss, reweigh
 from app.blueprint.rows import Floats, Ints, Mask, Rows
-from app.blueprint.statements import FAR, Statement, measure
+from app.blueprint.statements import Statement, measure
 from app.schema.evaluate import breaks, holds_relevant
 from app.schema.frames import column
 from app.schema.rules import Expression
@@ -296,8 +296,7 @@ def _nearer(
 
 def _distance(rows: Rows, statements: Sequence[Statement]) -> float:
     """Return how far off the statements are together, in tolerances, however far."""
-    gaps = [abs(measure(statement, rows).gap) for statement in statements]
-    return math.fsum(min(gap, FAR) if not math.isnan(gap) else FAR for gap in gaps)
+    return math.fsum(measure(statement, rows).distance for statement in statements)
 
 
 def _missed(rows: Rows, statements: Sequence[Statement]) -> float:

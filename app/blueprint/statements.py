@@ -99,6 +99,11 @@ class Measured:
     shift: float
     find: Callable[[], Floats]
 
+    @property
+    def distance(self) -> float:
+        """Return how far it is from what was asked, in tolerances; `FAR` at most, and without a value."""
+        return FAR if math.isnan(self.achieved) else min(abs(self.gap), FAR)
+
     @functools.cached_property
     def influence(self) -> Floats:
         """Return the influence of each row in tolerances, shape (n,); 0 for rows that do not count."""

@@ -16,13 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from app.schema.rules import MAX_EXACT
 from app.schema.table import Field, FieldType
 
 MISSING_TOKENS = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", ".")
 """Texts that mean "missing" in a column whose other texts are numbers, dates, times or booleans."""
 
-INEXACT = 2**53
-"""Whole numbers from here on are no longer each a float64; a code of so many digits must stay what it is."""
 LARGEST = 1e15
 """Size of a number beyond which it is a code for something missing: no measurement is so large."""
 TOO_LONG = "its whole numbers are too long to be exact (9007199254740992 and more) and were kept as text"
@@ -216,9 +215,9 @@ def _whole_numbers(plain: pa.StringArray) -> pa.Int64Array | None:
 
 
 def are_exact(whole: pa.Int64Array | pa.ChunkedArray) -> bool:
-    """Whether whole numbers are smaller than `INEXACT`: longer ones are codes, and a code must not change."""
+    """Whether whole numbers are below `MAX_EXACT`: longer ones are codes, and a code must not change."""
     low, high = (bound.as_py() for bound in pc.min_max(whole).values())
-    return low is None or max(-low, high) < INEXACT
+    return low is None or max(-low, high) < MAX_EXACT
 
 
 def _floats(plain: pa.StringArray) -> pa.DoubleArray:
@@ -596,7 +595,7 @@ def _numbers_as(
     safe = pc.if_else(_mask(valid), plain, pa.scalar(None, pa.string()))
     if whole_only:
         whole = pc.cast(safe, pa.int64())
-        exact = pc.less(pc.abs(whole), INEXACT)
+        exact = pc.less(pc.abs(whole), MAX_EXACT)
         return whole, valid & pc.fill_null(exact, True).to_numpy(zero_copy_only=False), None
     values = _floats(safe)
     sized = pc.less_equal(pc.abs(values), LARGEST)  # 1e999 is no number

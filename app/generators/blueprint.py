@@ -251,8 +251,8 @@ def sampler_of(
     for outcome in _missed(compiled)[:MOST_TOLD]:
         warn(
             outcome.statement.pointer,
-            f"{_asked(schema, outcome)} was asked and cannot hold with the rest: the nearest that "
-            f"was reached is {_achieved(schema, outcome)}, {outcome.moved:.1f} tolerances away.",
+            f"{_told(schema, outcome, 'asked')} was asked and cannot hold with the rest: the nearest that "
+            f"was reached is {_told(schema, outcome, 'achieved')}, {outcome.moved:.1f} tolerances away.",
         )
     if reads_fresh(schema):
         names = tuple(field.name for field in drawn)
@@ -336,16 +336,11 @@ def _agreeing(document: Document, schema: TableSchema) -> TableSchema:
     return stated
 
 
-def _asked(schema: TableSchema, outcome: Outcome) -> str:
+def _told(schema: TableSchema, outcome: Outcome, what: Literal["asked", "achieved"]) -> str:
     from app.blueprint.outcomes import in_words
 
-    return in_words(schema, outcome.statement.pointer, outcome.statement.asked)
-
-
-def _achieved(schema: TableSchema, outcome: Outcome) -> str:
-    from app.blueprint.outcomes import in_words
-
-    return in_words(schema, outcome.statement.pointer, outcome.achieved)
+    number = outcome.statement.asked if what == "asked" else outcome.achieved
+    return in_words(schema, outcome.statement.pointer, number)
 
 
 def _refuse(schema: TableSchema, compiled: Compiled) -> None:
@@ -354,9 +349,9 @@ def _refuse(schema: TableSchema, compiled: Compiled) -> None:
         raise InvalidInput(
             Fault(
                 outcome.statement.pointer,
-                f"{_asked(schema, outcome)} was asked and {_achieved(schema, outcome)} is the nearest that "
-                f"was reached, {outcome.moved:.1f} tolerances away. Correct it or what contradicts it, or "
-                'choose `on_infeasible: "repair"`.',
+                f"{_told(schema, outcome, 'asked')} was asked and {_told(schema, outcome, 'achieved')} is "
+                f"the nearest that was reached, {outcome.moved:.1f} tolerances away. Correct it or what "
+                'contradicts it, or choose `on_infeasible: "repair"`.',
             )
             for outcome in missed[:MOST_TOLD]
         )

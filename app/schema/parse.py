@@ -51,9 +51,9 @@ MAX_NAME_LENGTH = 255
 MAX_NESTING = 32
 MAX_RULES = 1000
 MAX_STATEMENTS = 20_000
-LARGEST = 1e16  # of a number: beyond it (and 2**53) no unit is left to count in, and nothing is measured
-MAX_TEXT_LENGTH = 1000  # of what may stand in every row: a level of 4 MB would make a terabyte of a million
 """Associations, or conditionals: a request is judged while its sender waits."""
+MAX_TEXT_LENGTH = 1000  # of what may stand in every row: a level of 4 MB would make a terabyte of a million
+LARGEST = 1e16  # of a number: beyond it (and 2**53) no unit is left to count in, and nothing is measured
 ROUNDING = 0.005
 """Proportions are published to two or three decimals: each level may be off by this much."""
 

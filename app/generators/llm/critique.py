@@ -16,13 +16,13 @@ from app.generators.llm.dictionary import (
     length_of,
     level_text,
     parts,
-    size_of,
     subjects,
 )
 from app.generators.llm.draft import Addition, Draft
 from app.generators.llm.interview import Sheet
 from app.generators.llm.pairs import ordered, settled
 from app.generators.llm.structured import MAYBE_TEXT, NUMBER, TEXT, choice, listing, record
+from app.generators.llm.tokens import weight_of
 from app.schema.table import Field, TableSchema
 
 MOST_PATCHES = 12
@@ -123,9 +123,9 @@ def sheet(draft: Draft, seen: Seen, known: Mapping[str, Known], purpose: str) ->
     return Sheet(question, read)
 
 
-def _shown(field: Field, seen: Seen) -> int:
-    cells = sum(size_of(json.dumps(row.get(field.name), ensure_ascii=False)) + 1 for row in seen.rows)
-    return length_of(field) + size_of(field.name) + size_of(seen.summaries[field.name]) + cells
+def _shown(field: Field, seen: Seen) -> float:
+    cells = sum(weight_of(json.dumps(row.get(field.name), ensure_ascii=False)) + 1 for row in seen.rows)
+    return length_of(field) + weight_of(field.name) + weight_of(seen.summaries[field.name]) + cells
 
 
 def _fault(draft: Draft, patch: Patch, known: Mapping[str, Known]) -> str | None:

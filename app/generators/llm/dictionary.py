@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from app.generators.fresh import is_fresh
+from app.generators.llm.tokens import weight_of
 from app.schema.table import Field, TableSchema
 
 Item = TypeVar("Item")
@@ -28,7 +29,6 @@ MOST_LEVELS = 60
 _MOST_NAMES, _MOST_NAMED = 300, 2000
 """Other columns that are named at most, and the characters of their names."""
 _LONGEST_TEXT = 300
-_DEARER = 2.5
 
 
 def subjects(schema: TableSchema) -> tuple[Field, ...]:
@@ -114,23 +114,18 @@ def block(
 
 
 def _first_names(names: Sequence[str]) -> list[str]:
-    left, found = _MOST_NAMED, list[str]()
+    left, found = float(_MOST_NAMED), list[str]()
     for name in names[:_MOST_NAMES]:
-        left -= size_of(name)
+        left -= weight_of(name)
         if left < 0:
             break
         found.append(name)
     return found
 
 
-def length_of(field: Field) -> int:
+def length_of(field: Field) -> float:
     """Return about how many characters a column takes in a request: its line, and its name in the shape."""
-    return size_of(_quoted(describe(field))) + 2 * size_of(field.name)
-
-
-def size_of(text: str) -> int:
-    """Return a text's characters, those beyond ASCII as what they cost: a token each rather than a third."""
-    return len(text) + round(_DEARER * (len(text) - len(text.encode("ascii", "ignore"))))
+    return weight_of(_quoted(describe(field))) + 2 * weight_of(field.name)
 
 
 def blocks(fields: Sequence[Field], most: int = MOST_COLUMNS) -> list[tuple[Field, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.errors import RowShortfall
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 ROWS = 2000
 STRANGE, ORDINARY = 7, 3
 ASSOCIATIONS = 15
-
-Fit = Callable[[Mapping[str, Any], Mapping[str, Any]], Sampler]
 
 
 def look(document: Mapping[str, Any], sampler: Sampler, seed: SeedSequence) -> Seen:

@@ -22,7 +22,8 @@ from app.generators.llm.client import Question
 from app.generators.llm.dictionary import block, level_text, quoted
 from app.generators.llm.marginals import declared_of, from_scale
 from app.generators.llm.structured import LARGEST, MAX_CHOICES, Shape, listing, record
-from app.generators.llm.talk import CHARACTERS_PER_TOKEN, Talk
+from app.generators.llm.talk import Talk
+from app.generators.llm.tokens import CHARACTERS_PER_TOKEN
 from app.schema.check_rows import capacity
 from app.schema.rules import parse_moment
 from app.schema.table import Field, TableSchema

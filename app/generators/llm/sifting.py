@@ -160,11 +160,10 @@ class Sieve:
     def _gaps(self, frame: pd.DataFrame, stated: Sequence[Statement]) -> list[float]:
         from app.blueprint.matching import rows_of
         from app.blueprint.reweighting import reweigh
-        from app.blueprint.statements import FAR, measure
+        from app.blueprint.statements import measure
 
         rows = reweigh(rows_of(self.declared, frame.reset_index(drop=True)), stated, passes=_PASSES)
-        measured = [measure(statement, rows) for statement in stated]
-        return [abs(item.gap) if item.achieved == item.achieved else FAR for item in measured]
+        return [measure(statement, rows).distance for statement in stated]
 
 
 def _together(frame: pd.DataFrame, names: Sequence[str]) -> list[pd.DataFrame]:

@@ -22,7 +22,6 @@ from app.generators.llm.dictionary import (
     level_text,
     parts,
     quoted,
-    size_of,
 )
 from app.generators.llm.draft import Addition
 from app.generators.llm.interview import Sheet
@@ -30,6 +29,7 @@ from app.generators.llm.marginals import SURE, from_scale, to_scale
 from app.generators.llm.pairs import Pair
 from app.generators.llm.pooling import pool, pool_shares, raked
 from app.generators.llm.structured import INTEGER, NUMBER, choice, listing, record
+from app.generators.llm.tokens import weight_of
 from app.schema.table import Field, TableSchema
 
 PAIRS_AT_ONCE = 40
@@ -152,10 +152,10 @@ def groups(asked: Sequence[Asked]) -> list[list[Asked]]:
     found: list[list[Asked]] = []
     for part in parts(asked, _answered, (LONGEST_ANSWER - 600) / 2, PAIRS_AT_ONCE):
         found.append([])
-        told: dict[str, int] = {}
+        told: dict[str, float] = {}
         for item in part:
             told |= {field.name: length_of(field) for field in (item.given, item.outcome)}
-            lines = sum(size_of(one.line(99)) for one in (*found[-1], item))
+            lines = sum(weight_of(one.line(99)) for one in (*found[-1], item))
             if found[-1] and lines + sum(told.values()) > MOST_TOLD:
                 found.append([])
                 told = {field.name: length_of(field) for field in (item.given, item.outcome)}

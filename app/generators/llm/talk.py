@@ -28,11 +28,8 @@ from app.errors import (
 from app.generators.llm.client import Answer, Client, Learned, Question, Wasted
 from app.generators.llm.providers import Provider, Providers
 from app.generators.llm.structured import faults_of_shape, read_json
+from app.generators.llm.tokens import tokens_of
 
-CHARACTERS_PER_TOKEN = 3.5
-"""Of English and JSON, rather too few: an estimate that is used to stop must not be too low."""
-_TOKENS_BEYOND = 3
-"""Of a character outside the Basic Multilingual Plane (emoji, rare Han)."""
 MORE_ROOM = 3
 """An answer that was cut off is asked for once more with so many times the room."""
 
@@ -257,7 +254,7 @@ class Talk:
             raise
         finally:
             self._release(expected)
-        if answer.prompt_tokens is None or answer.completion_tokens is None or not answer.prompt_tokens:
+        if not answer.prompt_tokens or answer.completion_tokens is None:
             answer = replace(  # a server that does not count
                 answer,
                 prompt_tokens=answer.prompt_tokens or expected.prompt_tokens,
@@ -403,13 +400,6 @@ def estimated_tokens(question: Question) -> int:
     """Estimate what a question takes, its shape included, before it is asked."""
     texts = [text for _, text in question.messages]
     return tokens_of("".join(texts) + json.dumps(question.shape, ensure_ascii=False)) + 8 * len(texts)
-
-
-def tokens_of(text: str) -> int:
-    """Estimate what a text takes: rather too much, and in every script."""
-    plain = len(text.encode("ascii", "ignore"))
-    beyond = sum(character > "\uffff" for character in text) if plain < len(text) else 0
-    return int(plain / CHARACTERS_PER_TOKEN) + (len(text) - plain - beyond) + _TOKENS_BEYOND * beyond + 1
 
 
 def _as_json(answer: Answer) -> dict[str, Any]:

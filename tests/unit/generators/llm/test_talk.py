@@ -12,7 +12,8 @@ from app import errors
 from app.generators.llm.client import Question
 from app.generators.llm.providers import Provider, Providers
 from app.generators.llm.structured import INTEGER, faults_of_shape, listing, read_json, record
-from app.generators.llm.talk import Budget, Memory, Talk, Talks, Usage, estimated_tokens, tokens_of
+from app.generators.llm.talk import Budget, Memory, Talk, Talks, Usage, estimated_tokens
+from app.generators.llm.tokens import tokens_of
 from tests.fake_provider import (
     FakeProvider,
     Reaction,
