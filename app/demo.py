@@ -33,11 +33,11 @@ def main() -> int:
         print("1. A real table: 88 patients with primary brain tumours (examples/brain_cancer.csv).")
         dataset = upload(base, EXAMPLES / "brain_cancer.csv")
         print(f"   uploaded as {dataset['id']}: {dataset['rows']} rows, {dataset['columns']} columns")
-        print("   training CTGAN, 300 epochs, on the 70 % that are not held out …")
+        print("   training CTGAN, as long as it takes, on the 70 % that are not held out …")
         tumours = run_job(
             base,
             {
-                "generator": {"name": "ctgan", "options": {"epochs": 300}},
+                "generator": "ctgan",
                 "rows": 1000,
                 "seed": 7,
                 "reference_id": dataset["id"],
@@ -78,7 +78,7 @@ HAND = """
   at=http://127.0.0.1:8000/v1
   curl -sH "$auth" -F file=@examples/brain_cancer.csv $at/datasets
   curl -sH "$auth" -H 'Content-Type: application/json' -H 'Prefer: wait=20' $at/jobs -d '{"rows": 1000,
-       "reference_id": "ds_…", "generator": {"name": "ctgan", "options": {"epochs": 300}}}'
+       "reference_id": "ds_…", "generator": "ctgan"}'
   curl -sH "$auth" -OJ "$at/jobs/job_…/data?format=csv"
 
 Every route, with examples that run: http://127.0.0.1:8000/docs

@@ -181,6 +181,13 @@ def test_the_page_says_when_it_was_asked_for_and_that_rows_without_a_limit_can_b
     assert "no release limit was asked for: they can be downloaded" in page
 
 
+def test_copies_are_not_vouched_for(document: dict[str, Any]) -> None:
+    privacy = document["verdicts"]["privacy"] | {"level": "not_met"}
+    page = render_page(document | {"verdicts": document["verdicts"] | {"privacy": privacy}})
+    assert "no row of this table is the record of a person" not in page
+    assert "Not to be given out" in page
+
+
 def test_an_uploaded_table_is_not_vouched_for(document: dict[str, Any]) -> None:
     assert "no row of this table is the record of a person" in render_page(document)
     page = render_page(document | {"job": document["job"] | {"kind": "evaluation"}})
